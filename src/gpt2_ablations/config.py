@@ -1,0 +1,213 @@
+"""The configuration: general settings, models and rows, read from YAML and checked as a whole."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import InputError
+from .experiment import OPTIONS, Experiment, make_experiment
+from .validation import allowed_names, input_error
+from .yamlfile import load_yaml
+
+ROW_ID = re.compile(r"[A-Za-z0-9_-]+")
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(_Schema):
+    """One GPT-2 size: its dimensions, and where its weights come from."""
+
+    n_layer: int = Field(ge=1)
+    n_head: int = Field(ge=1)
+    n_embd: int = Field(ge=1)
+    n_positions: int = Field(ge=1)
+    source: str = Field(min_length=1)
+    sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+
+
+class DatasetConfig(_Schema):
+    sources: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+
+
+class TokenizerConfig(_Schema):
+    name: Literal["gpt2", "bytes"]
+    sources: list[Annotated[str, Field(min_length=1)]] = []
+
+
+class FeaturesConfig(_Schema):
+    max_memory_mb: int = Field(ge=64)
+
+
+def _row_ids(value: Any) -> Any:
+    """Rows as text: YAML reads `rows: [1, 2]` as numbers."""
+    if value == "all":
+        return value
+    if not isinstance(value, list) or not value or any(isinstance(row, (dict, list, bool, float)) for row in value):
+        raise ValueError("allowed: all, or a list of row ids such as [1, 2, 11]")
+    return [str(row) for row in value]
+
+
+class Config(_Schema):
+    """`config/config.yaml`, with what `--configfile` overrides."""
+
+    results: str = Field(min_length=1)
+    rows: Annotated[Literal["all"] | list[str], BeforeValidator(_row_ids)]
+    experiments: str
+    models: str
+    published: str
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["float32", "tf32", "bfloat16"]
+    micro_batch_size: Annotated[int, Field(ge=1)] | None
+    note: str | None
+    dataset: DatasetConfig
+    tokenizer: TokenizerConfig
+    features: FeaturesConfig
+
+
+def parse_config(mapping: dict, where: str) -> Config:
+    """Check a merged configuration.
+
+    Raises:
+        InputError: a key is unknown, missing or has a value that is not allowed; it starts with `where`.
+    """
+    section = None
+    try:
+        config = Config.model_validate(mapping)
+    except ValidationError as error:
+        location = error.errors()[0]["loc"]
+        section = {"dataset": DatasetConfig, "tokenizer": TokenizerConfig, "features": FeaturesConfig}.get(
+            location[0] if len(location) > 1 else None, Config
+        )
+        raise input_error(error, where, section.model_fields) from None
+    if len(set(config.seeds)) != len(config.seeds):
+        raise InputError(f"{where}: seeds holds a seed twice: {config.seeds}; keep each once")
+    if config.tokenizer.name == "gpt2" and not config.tokenizer.sources:
+        raise InputError(f"{where}: tokenizer.sources is empty; tokenizer 'gpt2' needs a place of its two files")
+    return config
+
+
+def load_config(paths: list[str | Path]) -> Config:
+    """Read configuration files; later ones override earlier ones (mappings merge, lists are replaced).
+
+    Raises:
+        InputError: as `load_yaml` and `parse_config`.
+    """
+    merged: dict = {}
+    for path in paths:
+        merged = _merge(merged, load_yaml(path))
+    return parse_config(merged, " + ".join(map(str, paths)))
+
+
+def _merge(base: dict, over: dict) -> dict:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def load_models(path: str | Path) -> dict[str, ModelConfig]:
+    """The GPT-2 sizes, by the document's names.
+
+    Raises:
+        InputError: the file or an entry is wrong.
+    """
+    models, folders = {}, {}
+    for name, entry in load_yaml(path).items():
+        where = f"{path}: {name}"
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}: expected a mapping with {', '.join(ModelConfig.model_fields)}, found {entry!r}")
+        try:
+            model = ModelConfig.model_validate(entry)
+        except ValidationError as error:
+            raise input_error(error, where, ModelConfig.model_fields) from None
+        if model.n_embd % model.n_head:
+            raise InputError(
+                f"{where}: n_embd is {model.n_embd}, no multiple of n_head {model.n_head}; each head takes an equal part"
+            )
+        folder = model_folder(name)
+        if not folder:
+            raise InputError(f"{where}: the name has no letter or digit; name the model")
+        if folder in folders:
+            raise InputError(f"{where}: its folder name '{folder}' is also that of {folders[folder]}; rename one")
+        folders[folder] = name
+        models[name] = model
+    return models
+
+
+def load_experiments(path: str | Path, models: dict[str, ModelConfig], models_file: str) -> dict[str, Experiment]:
+    """All rows of the experiments file, in its order, each checked alone and against its model.
+
+    Raises:
+        InputError: the file, a row id or an option is wrong.
+    """
+    content = load_yaml(path)
+    for key in content:
+        if key not in ("defaults", "rows"):
+            raise InputError(f"{path}: unknown key '{key}'; {allowed_names(key, ['defaults', 'rows'])}")
+    defaults, rows = content.get("defaults"), content.get("rows")
+    defaults = {} if defaults is None else defaults
+    if not isinstance(defaults, dict):
+        raise InputError(f"{path}: defaults is {defaults!r}; it must be a mapping of options")
+    if not isinstance(rows, dict) or not rows:
+        raise InputError(f"{path}: rows is {rows!r}; it must be a mapping from row id to options")
+    make_experiment(defaults, f"{path}: defaults")
+    experiments = {}
+    for row, options in rows.items():
+        where = f"{path}: row {row}"
+        if not ROW_ID.fullmatch(row):
+            raise InputError(f"{path}: row id {row!r} is not allowed; use letters, digits, '_' and '-'")
+        options = {} if options is None else options
+        if not isinstance(options, dict):
+            raise InputError(f"{where}: expected a mapping of options ({', '.join(OPTIONS)}), found {options!r}")
+        experiments[row] = make_experiment({**defaults, **options}, where)
+        check_against_model(experiments[row], models, where, models_file)
+    return experiments
+
+
+def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], where: str, models_file: str) -> None:
+    """Check what a row asks of its model.
+
+    Raises:
+        InputError: the model is unknown, has too few positions or too few blocks.
+    """
+    if experiment.model_size not in models:
+        known = allowed_names(experiment.model_size, models)
+        raise InputError(f"{where}: model_size is '{experiment.model_size}', not in {models_file}; {known}")
+    model = models[experiment.model_size]
+    length = experiment.context_length
+    if isinstance(length, int) and length > model.n_positions and not experiment.no_padding:
+        raise InputError(
+            f"{where}: context_length is {length}; {experiment.model_size} has {model.n_positions} positions, so"
+            f" allowed is 1 to {model.n_positions}"
+        )
+    if experiment.trainable_layers == "last_two_blocks" and model.n_layer < 2:
+        raise InputError(f"{where}: trainable_layers is 'last_two_blocks'; {experiment.model_size} has one block")
+
+
+def select_rows(config: Config, experiments: dict[str, Experiment], where: str) -> dict[str, Experiment]:
+    """The rows that `rows` selects, in the order of the experiments file.
+
+    Raises:
+        InputError: a selected row does not exist or is named twice.
+    """
+    if config.rows == "all":
+        return experiments
+    for row in config.rows:
+        if row not in experiments:
+            raise InputError(f"{where}: rows names '{row}', not in {config.experiments}; {allowed_names(row, experiments)}")
+    if len(set(config.rows)) != len(config.rows):
+        raise InputError(f"{where}: rows names a row twice: {', '.join(config.rows)}; keep each once")
+    return {row: experiment for row, experiment in experiments.items() if row in config.rows}
+
+
+def model_folder(name: str) -> str:
+    """A model's name as a folder: `gpt2-small (124M)` becomes `gpt2-small-124M`."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")

@@ -1,0 +1,379 @@
+"""The frozen part of a row, run once over all messages: hidden states that enter the first trained layer."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from .config import ModelConfig
+from .dataset import SPLITS
+from .errors import InputError
+from .experiment import Experiment, identity_hash
+from .files import write_whole
+from .machine import autocast, peak_host_memory_mb
+from .model import Block, Sequences, mean_positions, sequences
+from .tokens import AttendedSplit, TokenizedSplit, attend, context_positions
+from .weights import Weights
+
+# Large enough for the matrix products to run at full speed, small enough for their results to stay in the cache's reach.
+CHUNK_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The frozen part of a row, without anything the trained part alone depends on.
+
+    blocks: how many blocks are run; n_layer means the final norm too, and one vector a message is kept.
+    attended: the positions that are run, as `Experiment.attended`.
+    kept: every attended position, or for the final hidden state the one that is read, or the mean.
+    context_length: as the row states it; None without padding.
+    seed: of random weights; None for pretrained ones.
+    """
+
+    model_size: str
+    blocks: int
+    attended: Literal["first", "real", "all"]
+    kept: Literal["all", "first", "last", "flexible", "mean"]
+    context_length: int | str | None
+    causal: bool
+    precision: str
+    seed: int | None
+
+    def experiment(self) -> Experiment:
+        """A row that attends to the same positions: what is cut and padded follows from it."""
+        position = self.kept if self.kept in ("first", "last", "flexible") else "last"
+        if self.kept == "all":
+            position = {"first": "first", "real": "flexible", "all": "last"}[self.attended]
+        return Experiment(
+            model_size=self.model_size,
+            trainable_token_pos=position,
+            average_embeddings=self.kept == "mean",
+            context_length=self.context_length or "longest_training_example",
+            no_padding=self.context_length is None,
+            batch_size=1,
+            disable_causal_mask=not self.causal,
+        )
+
+
+def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:
+    """What a row needs of its frozen part; None if it trains or adapts the embeddings or every block."""
+    blocks = experiment.blocks_run_frozen(model.n_layer)
+    if blocks is None:
+        return None
+    context = experiment.context_length
+    if context == "model_context_length":
+        context = model.n_positions
+    return FeatureSpec(
+        model_size=experiment.model_size,
+        blocks=blocks,
+        attended=experiment.attended,
+        kept="all" if blocks < model.n_layer else experiment.read_position,
+        context_length=None if experiment.no_padding else context,
+        causal=experiment.causal,
+        precision=precision,
+        seed=seed if experiment.weights == "random" else None,
+    )
+
+
+def feature_identity(spec: FeatureSpec, model: ModelConfig, dataset: dict, tokenizer: dict) -> str:
+    """The name of the feature file: equal for rows and seeds that can share it.
+
+    Args:
+        dataset, tokenizer: what determines the splits and the tokens, as plain values.
+    """
+    identity = asdict(spec)
+    del identity["model_size"]
+    identity["dimensions"] = [model.n_layer, model.n_head, model.n_embd, model.n_positions]
+    if spec.seed is None:
+        identity["weights"] = model.sha256 or model.source
+    return identity_hash(identity | {"dataset": dataset, "tokenizer": tokenizer})
+
+
+@dataclass(frozen=True)
+class FeatureSplit:
+    """Hidden states of one split: hidden [rows, C]; starts, lengths, real_lengths, labels: int64 [N]."""
+
+    hidden: Tensor
+    starts: Tensor
+    lengths: Tensor
+    real_lengths: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All messages of the three splits as one packed sequence, shortest first, and where each one's rows are kept.
+
+    ids: int64 [n_tokens]; lengths, read: int64 [N] in packed order; starts, kept_lengths: int64 [N] in split order;
+    splits: the attended splits; context: positions after padding, None without.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    read: Tensor | None
+    starts: Tensor
+    kept_lengths: Tensor
+    splits: dict[str, AttendedSplit]
+    context: int | None
+
+    @property
+    def rows(self) -> int:
+        return int(self.kept_lengths.sum())
+
+
+def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit]) -> Plan:
+    """Lay out what `extract` computes.
+
+    Raises:
+        InputError: a message does not fit the model's positions.
+    """
+    experiment = spec.experiment()
+    context = context_positions(experiment, tokens, model.n_positions)
+    splits = {name: attend(experiment, tokens[name], context) for name in SPLITS}
+    lengths = torch.cat([split.lengths for split in splits.values()])
+    real = torch.cat([split.real_lengths for split in splits.values()])
+    # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
+    order = lengths.argsort(stable=True)
+    messages = [m for split in splits.values() for m in split.ids.split(split.lengths.tolist())]
+    kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
+    starts = torch.empty_like(kept)
+    starts[order] = kept[order].cumsum(0) - kept[order]
+    read = None
+    if spec.kept not in ("all", "mean"):
+        read = read_positions(spec.kept, lengths, real)[order]
+    return Plan(
+        ids=torch.cat([messages[i] for i in order.tolist()]),
+        lengths=lengths[order],
+        read=read,
+        starts=starts,
+        kept_lengths=kept,
+        splits=splits,
+        context=context,
+    )
+
+
+def read_positions(position: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
+    """The position read in each message, int64 [N]; None for the mean.
+
+    Args:
+        position: as `Experiment.read_position`.
+        lengths, real_lengths: int64 [N], attended positions, and those of them that are not padding.
+    """
+    if position == "mean":
+        return None
+    return {"first": torch.zeros_like(lengths), "last": lengths - 1, "flexible": real_lengths - 1}[position]
+
+
+def extract(
+    spec: FeatureSpec,
+    model: ModelConfig,
+    plan: Plan,
+    open_weights: Callable[[], Weights],
+    device: torch.device,
+    max_memory_mb: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Tensor]:
+    """Run the frozen part, a shard of messages at a time, block by block.
+
+    Args:
+        open_weights: opens the weights anew for each shard; only one block's are held at a time.
+        max_memory_mb: what the hidden states of a shard and the work on a chunk may take.
+        progress: called with blocks done and blocks in all.
+
+    Yields: [rows, C] float32 on the CPU, in packed order; the rows of all shards are `plan.rows`.
+    """
+    shards = _cut(plan.lengths, _tokens_per_shard(model, max_memory_mb))
+    total = len(shards) * (spec.blocks + 1)
+    first_token = 0
+    for number, (first, last) in enumerate(shards):
+        n_tokens = int(plan.lengths[first:last].sum())
+        ids = plan.ids[first_token : first_token + n_tokens]
+        first_token += n_tokens
+        chunks, position = [], 0
+        for begin, end in _cut(plan.lengths[first:last], CHUNK_TOKENS):
+            lengths = plan.lengths[first + begin : first + end]
+            read = None if plan.read is None else plan.read[first + begin : first + end]
+            rows = slice(position, position + int(lengths.sum()))
+            chunks.append((rows, sequences(lengths, read, spec.causal, device)))
+            position = rows.stop
+        report = lambda done, number=number: progress(number * (spec.blocks + 1) + done, total)  # noqa: E731
+        yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)
+
+
+def _tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+    # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
+    # sums (4 C); with them stands one block of weights (12 C^2).
+    c = model.n_embd
+    work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
+    return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - work) // (4 * c))
+
+
+def _cut(lengths: Tensor, n_tokens: int) -> list[tuple[int, int]]:
+    """Ranges of messages of at most n_tokens each, or of one longer message."""
+    ranges, first, held = [], 0, 0
+    for index, length in enumerate(lengths.tolist()):
+        if held and held + length > n_tokens:
+            ranges.append((first, index))
+            first, held = index, 0
+        held += length
+    return [*ranges, (first, len(lengths))]
+
+
+Chunks = list[tuple[slice, Sequences]]
+
+
+@torch.no_grad()
+def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, report) -> Tensor:
+    hidden = torch.empty(len(ids), model.n_embd, device=device)
+    embeddings = weights.embeddings()
+    for rows, batch in chunks:
+        positions = torch.cat([torch.arange(t).repeat(n) for _, n, t in batch.runs()])
+        hidden[rows] = (embeddings["wte.weight"][ids[rows]] + embeddings["wpe.weight"][positions]).to(device)
+    del embeddings
+    report(1)
+    whole_blocks = spec.blocks - 1 if spec.blocks == model.n_layer else spec.blocks
+    for index in range(whole_blocks):
+        block = load_block(weights.block(index), index, model, device)
+        with autocast(device, spec.precision):
+            for rows, batch in chunks:
+                hidden[rows] = block(hidden[rows], batch)
+        report(index + 2)
+    if spec.blocks < model.n_layer:
+        return hidden.cpu()
+    final = _final_hidden(spec, model, hidden, chunks, weights, device)
+    report(spec.blocks + 1)
+    return final.cpu()
+
+
+def _final_hidden(spec, model, hidden: Tensor, chunks: Chunks, weights: Weights, device) -> Tensor:
+    """The last block and the final norm, at the position read or as the mean: [B, C]."""
+    block = load_block(weights.block(model.n_layer - 1), model.n_layer - 1, model, device)
+    norm = {name: tensor.to(device) for name, tensor in weights.final_norm().items()}
+
+    def final_norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[1:], norm["ln_f.weight"], norm["ln_f.bias"], eps=1e-5)
+
+    vectors = []
+    with autocast(device, spec.precision):
+        for rows, batch in chunks:
+            if batch.rows is None:
+                vectors.append(mean_positions(final_norm(block(hidden[rows], batch)), batch))
+            else:
+                vectors.append(final_norm(block.read(hidden[rows], batch)))
+    return torch.cat(vectors).float()
+
+
+def load_block(tensors: dict[str, Tensor], index: int, model: ModelConfig, device: torch.device) -> Block:
+    """A frozen block on its tensors, which are used as they are, not copied."""
+    with torch.device("meta"):
+        block = Block(model.n_embd, model.n_head).requires_grad_(False)
+    prefix = f"h.{index}."
+    block.load_state_dict(
+        {name.removeprefix(prefix): tensor.to(device) for name, tensor in tensors.items()}, assign=True
+    )
+    return block
+
+
+def split_features(plan: Plan, hidden: Tensor) -> dict[str, FeatureSplit]:
+    """Give each split its part of the packed hidden states, [rows, C], which is shared and not copied."""
+    counts = [len(split.labels) for split in plan.splits.values()]
+    parts = zip(plan.starts.split(counts), plan.kept_lengths.split(counts), strict=True)
+    return {
+        name: FeatureSplit(hidden, starts, lengths, split.real_lengths, split.labels)
+        for (name, split), (starts, lengths) in zip(plan.splits.items(), parts, strict=True)
+    }
+
+
+_TENSORS = ("starts", "lengths", "real_lengths", "labels")
+
+
+def write_features(path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: Plan, shards: Iterator[Tensor]) -> None:
+    """Write a feature file as its shards come, and rename it when it is whole.
+
+    The file is safetensors: `hidden` [rows, C] float32, and for each split its `starts`, `lengths`, `real_lengths` and
+    `labels`, int64 [N]. The metadata holds the identity's settings, `context_length`, `seconds` and `peak_memory_mb`.
+    """
+    started = time.perf_counter()
+    empty = torch.empty(0, model.n_embd)
+    small = {
+        f"{name}.{part}": getattr(split, part).contiguous()
+        for name, split in split_features(plan, empty).items()
+        for part in _TENSORS
+    }
+    with write_whole(path) as partial, open(partial, "wb") as file:
+        # The header comes first but holds the seconds: it is written again, with room to spare, at the end.
+        size = len(_header(spec, plan, model, small, 0.0, 0.0))
+        file.write(b" " * size)
+        for tensor in small.values():
+            file.write(tensor.numpy().data)
+        for shard in shards:
+            file.write(shard.numpy().data)
+        header = _header(spec, plan, model, small, time.perf_counter() - started, peak_host_memory_mb())
+        file.seek(0)
+        file.write(header.ljust(size))
+        file.flush()
+
+
+def _header(spec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float) -> bytes:
+    metadata = {
+        "spec": json.dumps(asdict(spec)),
+        "context_length": json.dumps(plan.context),
+        "seconds": f"{seconds:015.3f}",
+        "peak_memory_mb": f"{peak_mb:015.1f}",
+    }
+    header: dict = {"__metadata__": metadata}
+    offset = 0
+    for name, tensor in small.items():
+        header[name] = {"dtype": "I64", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
+        offset += tensor.nbytes
+    end = offset + plan.rows * model.n_embd * 4
+    header["hidden"] = {"dtype": "F32", "shape": [plan.rows, model.n_embd], "data_offsets": [offset, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@dataclass(frozen=True)
+class Features:
+    """A row's frozen part, computed: the splits, and what it cost."""
+
+    spec: FeatureSpec
+    splits: dict[str, FeatureSplit]
+    context: int | None
+    seconds: float
+    peak_memory_mb: float
+
+
+def read_features(path: str | Path) -> Features:
+    """Map a feature file.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            hidden = file.get_tensor("hidden")
+            splits = {
+                name: FeatureSplit(hidden, *(file.get_tensor(f"{name}.{part}") for part in _TENSORS)) for name in SPLITS
+            }
+        return Features(
+            spec=FeatureSpec(**json.loads(metadata["spec"])),
+            splits=splits,
+            context=json.loads(metadata["context_length"]),
+            seconds=float(metadata["seconds"]),
+            peak_memory_mb=float(metadata["peak_memory_mb"]),
+        )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it with `snakemake --cores all extract_features`") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a whole feature file ({' '.join(str(error).split())}); delete it and run again"
+        ) from None

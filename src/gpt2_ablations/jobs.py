@@ -1,0 +1,233 @@
+"""What a job does: read its files, compute, write its results. One function a command."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .batches import ModelInputs
+from .config import Config, ModelConfig, check_against_model, load_models
+from .dataset import LABELS, SPLITS, read_split, split_messages
+from .errors import InputError
+from .experiment import NO_IGNORE_INDEX, Experiment
+from .features import (
+    Features,
+    FeatureSpec,
+    extract,
+    feature_spec,
+    plan_features,
+    read_features,
+    read_positions,
+    split_features,
+    write_features,
+)
+from .machine import (
+    device_name,
+    peak_device_memory_mb,
+    peak_host_memory_mb,
+    select_device,
+    set_up_torch,
+)
+from .paths import Paths
+from .records import accuracies, library_versions, write_run
+from .tokens import (
+    TokenizedSplit,
+    attend,
+    context_positions,
+    load_tokens,
+    save_tokens,
+    tokenize_splits,
+    tokenizer,
+)
+from .training import Finetuning, build_classifier, count_parameters
+from .weights import CheckpointWeights, RandomWeights, Weights
+
+
+def split(config: Config) -> None:
+    """Cut the messages into the three splits."""
+    paths = Paths(config.results)
+    counts = split_messages(paths.messages, paths.messages.parent)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), "messages", file=sys.stderr)
+
+
+def tokenize(config: Config) -> None:
+    """Turn the three splits into token ids."""
+    paths = Paths(config.results)
+    encode = tokenizer(config.tokenizer.name, paths.tokenizer)
+    tokens = tokenize_splits({name: read_split(paths.split(name)) for name in SPLITS}, encode)
+    save_tokens(tokens, paths.tokens)
+    longest = ", ".join(f"{name} {int(split.lengths.max())}" for name, split in tokens.items())
+    print(f"longest message in tokens: {longest}", file=sys.stderr)
+
+
+def weights_opener(experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None):
+    """A function that opens the weights anew: a checkpoint below the results folder, or random ones."""
+
+    def open_weights() -> Weights:
+        if experiment_weights == "random":
+            return RandomWeights(model, seed)
+        return CheckpointWeights(paths.weights(model_size), model)
+
+    return open_weights
+
+
+def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
+    """Run the frozen part that `spec` describes and write its hidden states."""
+    set_up_torch(spec.precision)
+    model = load_models(config.models)[spec.model_size]
+    paths = Paths(config.results)
+    plan = plan_features(spec, model, load_tokens(paths.tokens))
+    write_features(output, spec, model, plan, _shards(config, spec, model, plan))
+
+
+def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan):
+    source = "pretrained" if spec.seed is None else "random"
+    open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
+    bar = tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0)
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    device = select_device(config.device)
+    yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, progress)
+    bar.close()
+
+
+def train(
+    config: Config,
+    experiment: Experiment,
+    seed: int,
+    row: str,
+    features_file: Path | None,
+    output: Path,
+) -> dict:
+    """Train a row and write its metrics, history and predictions.
+
+    Returns: the metrics.
+    """
+    set_up_torch(config.precision)
+    device = select_device(config.device)
+    models = load_models(config.models)
+    check_against_model(experiment, models, "train", config.models)
+    model = models[experiment.model_size]
+    paths = Paths(config.results)
+    _warn(experiment)
+    spec = feature_spec(experiment, model, seed, config.precision)
+    if spec is None:
+        features = None
+        tokens = load_tokens(paths.tokens)
+        context = context_positions(experiment, tokens, model.n_positions)
+        _report_cut_messages(tokens, context)
+        inputs = inputs_from_tokens(experiment, tokens, context)
+    else:
+        features = _features(config, spec, model, paths, features_file)
+        context = features.context
+        inputs = inputs_from_features(experiment, features)
+    _check_sizes(experiment, inputs)
+    open_weights = weights_opener(experiment.weights, experiment.model_size, model, paths, seed)
+    classifier = build_classifier(experiment, model, open_weights(), seed)
+    trainable, total = count_parameters(experiment, model, classifier)
+    finetuning = Finetuning(experiment, classifier, inputs, seed, device, config.precision, config.micro_batch_size)
+    result = finetuning.run()
+    metrics = {
+        "row": row,
+        "seed": seed,
+        "model": experiment.model_size,
+        "context_length": context,
+        **accuracies(result),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "seconds": {
+            "features": features.seconds if features else 0.0,
+            "training": result.training_seconds,
+            "evaluation": result.evaluation_seconds,
+        },
+        "peak_memory_mb": {"host": peak_host_memory_mb(), "device": peak_device_memory_mb(device)},
+        "features_peak_memory_mb": features.peak_memory_mb if features else None,
+        "device": device.type,
+        "device_name": device_name(device),
+        "precision": config.precision,
+        "note": config.note,
+        "settings": asdict(experiment),
+        "versions": library_versions(),
+    }
+    write_run(output, metrics, result, inputs["test"].labels)
+    return metrics
+
+
+def _features(config: Config, spec: FeatureSpec, model: ModelConfig, paths: Paths, file: Path | None) -> Features:
+    if file is None:
+        import time
+
+        started = time.perf_counter()
+        tokens = load_tokens(paths.tokens)
+        plan = plan_features(spec, model, tokens)
+        _report_cut_messages(tokens, plan.context)
+        hidden = torch.cat(list(_shards(config, spec, model, plan)))
+        seconds = time.perf_counter() - started
+        return Features(spec, split_features(plan, hidden), plan.context, seconds, peak_host_memory_mb())
+    features = read_features(file)
+    if features.spec != spec:
+        raise InputError(f"{file}: holds the features of {features.spec}, this row needs {spec}; leave --features out")
+    return features
+
+
+def inputs_from_features(experiment: Experiment, features: Features) -> dict[str, ModelInputs]:
+    """What the trained part takes, from the frozen part's hidden states."""
+    head_only = experiment.trainable_layers == "last_layer"
+    return {
+        name: ModelInputs(
+            store=split.hidden,
+            starts=split.starts,
+            lengths=split.lengths,
+            labels=split.labels,
+            read=None if head_only else read_positions(experiment.read_position, split.lengths, split.real_lengths),
+            causal=experiment.causal,
+        )
+        for name, split in features.splits.items()
+    }
+
+
+def inputs_from_tokens(
+    experiment: Experiment, tokens: dict[str, TokenizedSplit], context: int | None
+) -> dict[str, ModelInputs]:
+    """What the whole model takes, where nothing is frozen below the trained layers."""
+    inputs = {}
+    for name in SPLITS:
+        split = attend(experiment, tokens[name], context)
+        inputs[name] = ModelInputs(
+            store=split.ids,
+            starts=split.lengths.cumsum(0) - split.lengths,
+            lengths=split.lengths,
+            labels=split.labels,
+            read=read_positions(experiment.read_position, split.lengths, split.real_lengths),
+            causal=experiment.causal,
+        )
+    return inputs
+
+
+def _warn(experiment: Experiment) -> None:
+    if experiment.ignore_index in LABELS.values():
+        print(
+            f"warning: ignore_index {experiment.ignore_index} is a label: messages with it count for no loss;"
+            f" {NO_IGNORE_INDEX} ignores none",
+            file=sys.stderr,
+        )
+
+
+def _report_cut_messages(tokens: dict[str, TokenizedSplit], context: int | None) -> None:
+    for name, messages in tokens.items():
+        cut = 0 if context is None else int((messages.lengths > context).sum())
+        if cut:
+            print(f"{cut} of {len(messages.labels)} {name} messages are cut to {context} tokens", file=sys.stderr)
+
+
+def _check_sizes(experiment: Experiment, inputs: dict[str, ModelInputs]) -> None:
+    if len(inputs["train"]) < experiment.batch_size:
+        raise InputError(
+            f"batch_size is {experiment.batch_size} and there are {len(inputs['train'])} training messages: no whole"
+            f" batch; allowed: 1 to {len(inputs['train'])}"
+        )

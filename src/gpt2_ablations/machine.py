@@ -1,0 +1,97 @@
+"""The machine a job runs on: its device, precision, memory and name."""
+
+import contextlib
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from .errors import InputError
+
+
+def select_device(name: str) -> torch.device:
+    """The device `auto`, `cpu`, `cuda` or `mps` stands for on this machine.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        found = ", ".join(device for device, there in available.items() if there)
+        raise InputError(f"device is '{name}', which this machine lacks; allowed here: auto, {found}")
+    if name == "mps":
+        print("warning: the exactness of this program on mps is untested", file=sys.stderr)
+    return torch.device(name)
+
+
+def set_up_torch(precision: str) -> None:
+    """Threads as OMP_NUM_THREADS says, and the precision of float32 matrix products."""
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+
+
+def autocast(device: torch.device, precision: str):
+    """A context in which matrix products run in bfloat16, if that is the precision."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next is right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_host_memory_mb() -> float:
+    """This process's peak resident memory in MiB, mapped pages included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def peak_device_memory_mb(device: torch.device) -> float | None:
+    """The peak of memory allocated on a CUDA device in MiB; None on others."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name as the table shows it."""
+    return short_device_name(torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name())
+
+
+def _processor_name() -> str:
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def short_device_name(name: str) -> str:
+    """The maker's name of a chip, cut to what the table has room for.
+
+    `NVIDIA A100-SXM4-40GB` becomes `A100`, `AMD EPYC 9B14 96-Core Processor` becomes `AMD EPYC`.
+    """
+    name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*|Processor|with Radeon.*", " ", name, flags=re.IGNORECASE)
+    words = name.split()
+    if words and words[0] in ("NVIDIA", "Tesla"):
+        words = [word for word in words if word not in ("NVIDIA", "GeForce", "Tesla", "Quadro")]
+        family = words[0].split("-")[0] if words else "GPU"
+        return " ".join([family, *words[1:2]]) if family in ("RTX", "GTX", "Titan", "TITAN") else family
+    if words[:1] == ["AMD"] or words[:1] == ["Intel"]:
+        return " ".join(words[: 3 if words[1:2] in (["Ryzen"], ["Core"]) else 2])
+    return " ".join(words[:3]) or "CPU"

@@ -1,0 +1,52 @@
+"""Where everything lies below the results folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import model_folder
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The names of generated files; `Paths("results").split("train")` is `results/dataset/train.csv`."""
+
+    results: str
+
+    def _path(self, *parts: str) -> Path:
+        return Path(self.results, *parts)
+
+    @property
+    def config(self) -> Path:
+        return self._path("config.yaml")
+
+    @property
+    def messages(self) -> Path:
+        return self._path("dataset", "SMSSpamCollection")
+
+    def split(self, name: str) -> Path:
+        return self._path("dataset", f"{name}.csv")
+
+    @property
+    def tokens(self) -> Path:
+        return self._path("dataset", "tokens.safetensors")
+
+    @property
+    def tokenizer(self) -> Path:
+        return self._path("tokenizer")
+
+    def weights(self, model: str) -> Path:
+        return self._path("weights", model_folder(model), "model.safetensors")
+
+    def features(self, identity: str) -> Path:
+        return self._path("features", f"{identity}.safetensors")
+
+    def row(self, row: str, seed: int | str) -> Path:
+        return self._path("rows", row, f"seed-{seed}")
+
+    @property
+    def table(self) -> Path:
+        return self._path("table.md")
+
+    @property
+    def table_data(self) -> Path:
+        return self._path("table.csv")

@@ -1,0 +1,301 @@
+"""Finetunes the trained layers of a row, step by step as the document's program does."""
+
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .batches import LoaderOrder, ModelInputs, cut_batches
+from .config import ModelConfig
+from .errors import InputError
+from .experiment import Experiment
+from .machine import autocast, synchronize
+from .model import Classifier, Linear
+from .tokens import VOCABULARY_SIZE
+from .weights import Weights, draw_linear
+
+LEARNING_RATE = 5e-5
+WEIGHT_DECAY = 0.1
+EVALUATE_EVERY = 50
+EVALUATION_BATCHES = 5
+# Messages are evaluated in pieces of about this many positions.
+EVALUATION_TOKENS = 8192
+
+
+@dataclass
+class Step:
+    """A line of the history. Losses and accuracies stand only where the document's program evaluates."""
+
+    step: int
+    epoch: int
+    batch_loss: float = math.nan
+    train_loss: float | None = None
+    val_loss: float | None = None
+    train_acc: float | None = None
+    val_acc: float | None = None
+
+
+@dataclass
+class Result:
+    """What a finished run gives. correct: right predictions and messages by split; logits: [N_test, 2] float32."""
+
+    history: list[Step] = field(default_factory=list)
+    correct: dict[str, tuple[int, int]] = field(default_factory=dict)
+    logits: Tensor | None = None
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+
+
+def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weights, seed: int) -> Classifier:
+    """The trained part of a row's model on its initial weights, with exactly the trained parameters trainable."""
+    with torch.device("meta"):
+        classifier = Classifier(
+            model.n_layer,
+            model.n_head,
+            model.n_embd,
+            model.n_positions,
+            VOCABULARY_SIZE,
+            experiment.blocks_run_frozen(model.n_layer),
+        )
+    # The parts are copied one at a time: a mapped file is read once and its pages are let go again.
+    tensors: dict[str, Tensor] = {}
+    if classifier.first_block is None:
+        tensors |= _owned(weights.embeddings())
+    for index in classifier.h:
+        tensors |= _owned(weights.block(int(index)))
+    if classifier.h:
+        tensors |= _owned(weights.final_norm())
+    generator = torch.Generator().manual_seed(seed)
+    head_weight, tensors["head.bias"] = draw_linear(model.n_embd, 2, generator)
+    tensors["head.weight"] = head_weight.contiguous()
+    classifier.load_state_dict(tensors, assign=True)
+    if experiment.trainable_layers == "lora":
+        classifier.requires_grad_(False)
+        for layer in classifier.linear_layers():
+            layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
+        classifier.head.requires_grad_(True)
+    return classifier
+
+
+def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def count_parameters(experiment: Experiment, model: ModelConfig, classifier: Classifier) -> tuple[int, int]:
+    """Trainable parameters, and all of the model with LoRA and the head, frozen blocks included."""
+    trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    adapters = sum(l.lora_a.numel() + l.lora_b.numel() for l in classifier.linear_layers() if l.lora_a is not None)
+    c = model.n_embd
+    trunk = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * (12 * c * c + 13 * c) + 2 * c
+    return trainable, trunk + (2 * c + 2) + adapters
+
+
+class Finetuning:
+    """One run: a classifier, its inputs, and the loop over them."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        classifier: Classifier,
+        inputs: dict[str, ModelInputs],
+        seed: int,
+        device: torch.device,
+        precision: str = "float32",
+        micro_batch_size: int | None = None,
+    ):
+        self.experiment, self.inputs, self.device, self.precision = experiment, inputs, device, precision
+        self.classifier = classifier.to(device)
+        self.parameters = [p for p in classifier.parameters() if p.requires_grad]
+        # The optimizer must hold every trained parameter and no other: a forgotten one would silently stay as it is.
+        assert self.parameters and all(p.is_leaf for p in self.parameters)
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused or None
+        )
+        self.order = LoaderOrder(seed)
+        # On frozen features a whole update fits easily; elsewhere accumulation is there to save memory.
+        whole_update = experiment.batch_size * experiment.accumulation_steps
+        default = experiment.batch_size if classifier.first_block is None else whole_update
+        self.micro_batch_size = micro_batch_size or default
+        self.result = Result()
+        self._pending: list[tuple[int, Tensor]] = []
+
+    def run(self) -> Result:
+        """Train all epochs, then evaluate the three splits.
+
+        Raises:
+            InputError: a batch has no loss (all its labels are ignored), or the loss is not finite.
+        """
+        started = time.perf_counter()
+        for epoch in range(1, self.experiment.num_epochs + 1):
+            self._train_epoch(epoch)
+        synchronize(self.device)
+        trained = time.perf_counter()
+        self._evaluate_all()
+        synchronize(self.device)
+        self.result.training_seconds = trained - started
+        self.result.evaluation_seconds = time.perf_counter() - trained
+        return self.result
+
+    def _train_epoch(self, epoch: int) -> None:
+        experiment = self.experiment
+        order = self.order.shuffled(len(self.inputs["train"]))
+        batches = cut_batches(order, experiment.batch_size, drop_last=True)
+        for first in range(0, len(batches), experiment.accumulation_steps):
+            update = batches[first : first + experiment.accumulation_steps]
+            step = len(self.result.history)
+            self.result.history += [Step(step + i, epoch) for i in range(len(update))]
+            self._accumulate_gradients(step, update)
+            # Parameters stay as they are until the last batch of the update, and so do the losses evaluated before it.
+            last = step + len(update) - 1
+            for earlier in range(step, last):
+                self._evaluate_losses(earlier)
+            self._update()
+            self._evaluate_losses(last)
+        line = self.result.history[-1]
+        line.train_acc = self._accuracy("train", EVALUATION_BATCHES)
+        line.val_acc = self._accuracy("validation", EVALUATION_BATCHES)
+        self._settle_losses()
+        print(
+            f"epoch {epoch}: training accuracy {line.train_acc:.2%}, validation accuracy {line.val_acc:.2%}"
+            f" (of {EVALUATION_BATCHES} batches)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _accumulate_gradients(self, step: int, update: list[Tensor]) -> None:
+        """Forward and backward over the batches of one update, in pieces of micro_batch_size messages."""
+        split, steps = self.inputs["train"], self.experiment.accumulation_steps
+        weights = torch.cat([self._loss_weights(step + i, "train", batch) for i, batch in enumerate(update)])
+        batch_of = torch.arange(len(update)).repeat_interleave(torch.tensor([len(batch) for batch in update]))
+        messages = torch.cat(update)
+        batch_losses = torch.zeros(len(update), device=self.device)
+        # What a message adds to its batch's mean, by message: gather() sorts the messages of a piece by length.
+        place = torch.empty(len(split), dtype=torch.int64)
+        place[messages] = torch.arange(len(messages))
+        for piece in messages.split(self.micro_batch_size):
+            packed, layout, gathered = split.gather(piece, self.device)
+            places = place[gathered]
+            with autocast(self.device, self.precision):
+                logits = self.classifier(packed, layout)
+            shares = self._losses(logits, split.labels[gathered]) * weights[places].to(self.device)
+            (shares.sum() / steps).backward()
+            batch_losses.index_add_(0, batch_of[places].to(self.device), shares.detach().to(batch_losses.dtype))
+        self._pending.append((step, batch_losses))
+
+    def _update(self) -> None:
+        for parameter in self.parameters:
+            # AdamW passes over a parameter without a gradient; the document's program decays it.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:  # (B, 2), (B,) -> (B,), zero where ignored
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(
+            logits.to(dtype), labels.to(self.device), ignore_index=self.experiment.ignore_index, reduction="none"
+        )
+
+    def _loss_weights(self, step: int, split: str, batch: Tensor) -> Tensor:
+        """What each message's loss weighs in its batch's mean, [B]: one over the labels that are not ignored."""
+        counted = int((self.inputs[split].labels[batch] != self.experiment.ignore_index).sum())
+        if counted == 0:
+            raise InputError(
+                f"step {step}: every label of a {split} batch is ignore_index {self.experiment.ignore_index}, so it has"
+                " no loss; choose an ignore_index that is no label (-100)"
+            )
+        return torch.full((len(batch),), 1 / counted, dtype=torch.float64 if self._double else torch.float32)
+
+    @property
+    def _double(self) -> bool:
+        return self.parameters[0].dtype == torch.float64
+
+    def _evaluate_losses(self, step: int) -> None:
+        if step % EVALUATE_EVERY:
+            return
+        line = self.result.history[step]
+        line.train_loss = self._mean_loss(step, "train")
+        line.val_loss = self._mean_loss(step, "validation")
+        self._settle_losses()
+        print(
+            f"epoch {line.epoch}, step {step}: training loss {line.train_loss:.3f}, validation loss {line.val_loss:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _settle_losses(self) -> None:
+        """Bring the batch losses from the device, and stop at the first one that is not finite."""
+        for first, losses in self._pending:
+            for step, loss in enumerate(losses.tolist(), start=first):
+                self.result.history[step].batch_loss = loss
+                if not math.isfinite(loss):
+                    raise InputError(
+                        f"step {step}: the loss is {loss}; training cannot go on; check the weights, or set"
+                        " precision: float32"
+                    )
+        self._pending.clear()
+
+    def _pass(self, split: str, limit: int | None) -> list[Tensor]:
+        """The batches of a new pass over a loader, or its first `limit`."""
+        draw = self.order.shuffled if split == "train" else self.order.sequential
+        batches = cut_batches(draw(len(self.inputs[split])), self.experiment.batch_size, drop_last=split == "train")
+        return batches[:limit]
+
+    def _mean_loss(self, step: int, split: str) -> float:
+        """The mean over 5 batches of each batch's mean loss."""
+        batches = self._pass(split, EVALUATION_BATCHES)
+        messages = torch.cat(batches)
+        weights = torch.cat([self._loss_weights(step, split, batch) for batch in batches])
+        losses = self._losses(self._predict(split, messages), self.inputs[split].labels[messages])
+        return float((losses * weights.to(self.device)).sum() / len(batches))
+
+    def _accuracy(self, split: str, limit: int) -> float:
+        messages = torch.cat(self._pass(split, limit))
+        predictions = self._predict(split, messages).argmax(dim=1).cpu()
+        return float((predictions == self.inputs[split].labels[messages]).double().mean())
+
+    def _evaluate_all(self) -> None:
+        for split in self.inputs:
+            messages = torch.cat(self._pass(split, None))
+            logits = self._predict(split, messages).float().cpu()
+            labels = self.inputs[split].labels[messages]
+            self.result.correct[split] = (int((logits.argmax(dim=1) == labels).sum()), len(messages))
+            if split == "test":
+                self.result.logits = logits
+
+    @torch.no_grad()
+    def _predict(self, split: str, messages: Tensor) -> Tensor:
+        """Logits, [B, 2], of some messages in their order."""
+        inputs = self.inputs[split]
+        by_length = inputs.lengths[messages].argsort(stable=True)
+        pieces = _pieces(inputs.lengths[messages[by_length]], EVALUATION_TOKENS)
+        logits = None
+        for places in by_length.split(pieces):
+            # gather() sorts by length, which these already are: the order stays.
+            packed, layout, _ = inputs.gather(messages[places], self.device)
+            with autocast(self.device, self.precision):
+                piece = self.classifier(packed, layout)
+            if logits is None:
+                logits = torch.empty(len(messages), piece.shape[1], dtype=piece.dtype, device=self.device)
+            logits[places.to(self.device)] = piece
+        return logits
+
+
+def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:
+    """Sizes of consecutive pieces of at most n_tokens positions, or of one longer message."""
+    sizes, held = [0], 0
+    for length in lengths.tolist():
+        if held and held + length > n_tokens:
+            sizes.append(0)
+            held = 0
+        sizes[-1] += 1
+        held += length
+    return sizes
+
+
+__all__ = ["Finetuning", "Linear", "Result", "Step", "build_classifier", "count_parameters"]
