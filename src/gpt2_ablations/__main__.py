@@ -1,17 +1,20 @@
 """The command line: `python -m gpt2_ablations COMMAND`, one command for each rule of the workflow."""
 
 import argparse
+import json
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
-# Large buffers on huge pages: fewer page faults where every step allocates its activations anew.
+# Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads this once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from .config import Config, load_config
+from .config import Config, load_config, load_experiments, load_models, select_rows
 from .errors import InputError
 from .experiment import add_experiment_flags, experiment_from_flags
+from .logs import log_to
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,78 +22,207 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog.split()[-1]}: {message}; see --help")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command and its arguments.
+
+    Raises:
+        InputError: they are not known.
+    """
     parser = _Parser(prog="gpt2_ablations", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(function, summary: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(function.__name__.replace("_command", ""), help=summary, description=summary,
-                                  allow_abbrev=False)
-        sub.add_argument("--config", nargs="+", default=["config/config.yaml"], metavar="FILE",
-                         help="configuration files, later ones override earlier ones (default: %(default)s)")
+    def command(function, needs_config: bool = True) -> argparse.ArgumentParser:
+        name, summary = function.__name__.removesuffix("_command").replace("check_s", "check-s"), function.__doc__
+        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if needs_config:
+            sub.add_argument(
+                "--config",
+                nargs="+",
+                default=["config/config.yaml"],
+                metavar="FILE",
+                help="configuration files, later ones override earlier ones (default: config/config.yaml)",
+            )
+        sub.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file")
         sub.set_defaults(function=function)
         return sub
 
-    command(split_messages_command, "cut the messages into three balanced splits")
-    command(tokenize_command, "turn the splits into token ids")
-    sub = command(extract_features_command, "run the frozen part of a model over all messages")
-    sub.add_argument("--spec", required=True, help="what to run, as JSON (see features.FeatureSpec)")
+    command(check_command)
+    command(check_sources_command)
+    sub = command(write_config_command, needs_config=False)
+    sub.add_argument("--json", required=True, help="the merged configuration")
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
-    sub = command(train_command, "finetune one row; takes the document's flags")
+    command(fetch_messages_command)
+    command(fetch_tokenizer_command)
+    command(fetch_weights_command).add_argument("--model", required=True, help="a name in the models file")
+    command(split_messages_command)
+    command(tokenize_command)
+    sub = command(extract_features_command)
+    sub.add_argument("--spec", required=True, help="what to run, as JSON (see feature_spec.FeatureSpec)")
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub = command(train_command)
     add_experiment_flags(sub)
     sub.add_argument("--seed", type=int, help="default: the first of the configuration's seeds")
     sub.add_argument("--row", default="manual", help="the id to write into metrics.json (default: %(default)s)")
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
-    return parser
+    command(table_command)
+    sub = command(generate_messages_command, needs_config=False)
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub = command(pretrain_miniature_command)
+    sub.add_argument("--model", required=True, help="its dimensions, as JSON by name")
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    return parser.parse_args(argv)
 
 
-def split_messages_command(config: Config, arguments: argparse.Namespace) -> None:
+# torch takes two seconds to import: only the commands that need it do.
+
+
+def check_command(arguments: argparse.Namespace) -> None:
+    """check the configuration and every file it names"""
+    config = load_config(arguments.config)
+    experiments = _experiments(config)
+    selected = select_rows(config, experiments)
+    print(f"fine: {len(experiments)} rows, {len(selected)} of them selected, with {len(config.seeds)} seeds")
+
+
+def check_sources_command(arguments: argparse.Namespace) -> None:
+    """ask every configured source for its file, without fetching it"""
+    from .check_sources import check_sources, format_answers
+
+    config = load_config(arguments.config)
+    print(format_answers(check_sources(config, load_models(config.models))))
+
+
+def write_config_command(arguments: argparse.Namespace) -> None:
+    """write the configuration that Snakemake merged"""
+    import yaml
+
+    from .files import write_text_whole
+
+    write_text_whole(arguments.output, yaml.safe_dump(json.loads(arguments.json), sort_keys=False, allow_unicode=True))
+
+
+def fetch_messages_command(arguments: argparse.Namespace) -> None:
+    """download the messages, or take a local copy"""
     from . import jobs
 
-    jobs.split(config)
+    jobs.fetch_messages(load_config(arguments.config))
 
 
-def tokenize_command(config: Config, arguments: argparse.Namespace) -> None:
+def fetch_tokenizer_command(arguments: argparse.Namespace) -> None:
+    """download the tokenizer's files, or take local copies"""
     from . import jobs
 
-    jobs.tokenize(config)
+    jobs.fetch_tokenizer(load_config(arguments.config))
 
 
-def extract_features_command(config: Config, arguments: argparse.Namespace) -> None:
-    import json
-
+def fetch_weights_command(arguments: argparse.Namespace) -> None:
+    """fetch and check the weights of one GPT-2 size"""
     from . import jobs
-    from .features import FeatureSpec
 
-    jobs.extract_features(config, FeatureSpec(**json.loads(arguments.spec)), arguments.output)
+    jobs.fetch_weights(load_config(arguments.config), arguments.model)
 
 
-def train_command(config: Config, arguments: argparse.Namespace) -> None:
+def split_messages_command(arguments: argparse.Namespace) -> None:
+    """cut the messages into three balanced splits"""
+    from . import jobs
+
+    jobs.split(load_config(arguments.config))
+
+
+def tokenize_command(arguments: argparse.Namespace) -> None:
+    """turn the splits into token ids"""
+    from . import jobs
+
+    jobs.tokenize(load_config(arguments.config))
+
+
+def extract_features_command(arguments: argparse.Namespace) -> None:
+    """run the frozen part of a model over all messages"""
+    from . import jobs
+    from .feature_spec import FeatureSpec
+
+    jobs.extract_features(load_config(arguments.config), FeatureSpec(**json.loads(arguments.spec)), arguments.output)
+
+
+def train_command(arguments: argparse.Namespace) -> None:
+    """finetune one row; takes the document's flags"""
     experiment = experiment_from_flags(arguments)
+    config = load_config(arguments.config)
     from . import jobs
 
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
     metrics = jobs.train(config, experiment, seed, arguments.row, arguments.features, output)
+    row = "" if arguments.row == "manual" else f"row {arguments.row}, "
     print(
-        f"training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%}, test {metrics['test_acc']:.2%}:"
-        f" {output}"
+        f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"
+        f" test {metrics['test_acc']:.2%}; {output}"
     )
+
+
+def table_command(arguments: argparse.Namespace) -> None:
+    """write the table as markdown and as data"""
+    from .files import write_text_whole
+    from .paths import Paths
+    from .table import read_runs, table_csv, table_markdown
+
+    config = load_config(arguments.config)
+    rows = select_rows(config, _experiments(config))
+    runs = read_runs(config, rows)
+    paths = Paths(config.results)
+    write_text_whole(paths.table, table_markdown(rows, runs))
+    write_text_whole(paths.table_data, table_csv(rows, runs))
+
+
+def generate_messages_command(arguments: argparse.Namespace) -> None:
+    """write the demo's messages"""
+    from .demo import generate_messages
+
+    generate_messages(arguments.output)
+
+
+def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
+    """pretrain one of the demo's miniature models"""
+    from .config import ModelConfig
+    from .demo import pretrain
+
+    ((_, dimensions),) = json.loads(arguments.model).items()
+    pretrain(ModelConfig(**dimensions), arguments.output, seed=123)
+
+
+def _experiments(config: Config):
+    return load_experiments(config.experiments, load_models(config.models), config.models)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake prints one line and gives exit code 1."""
+    console = None
     try:
-        arguments = _parser().parse_args(argv)
-        arguments.function(load_config(arguments.config), arguments)
+        arguments = parse(argv)
+        if arguments.log:
+            console = log_to(arguments.log)
+        arguments.function(arguments)
+        return 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        message = f"error: {error}"
     except BrokenPipeError:
         return 1
-    return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        # A full disk or a folder that cannot be written is no fault of the program's.
+        message = f"error: {error.filename or arguments.command}: {error.strerror or error}; mend that and run again"
+    except Exception as error:
+        if console is None:
+            raise
+        traceback.print_exc()
+        message = f"error: {arguments.command} failed ({type(error).__name__}); its log says where: {arguments.log}"
+    for stream in (sys.stderr, console):
+        if stream is not None:
+            print(message, file=stream, flush=True)
+    return 1
 
 
 if __name__ == "__main__":

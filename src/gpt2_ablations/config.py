@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from .errors import InputError
 from .experiment import OPTIONS, Experiment, make_experiment
-from .validation import allowed_names, input_error
+from .validation import allowed_names, first_mistake, input_error
 from .yamlfile import load_yaml
 
 ROW_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -53,6 +53,16 @@ def _row_ids(value: Any) -> Any:
     return [str(row) for row in value]
 
 
+def _seeds(value: Any) -> Any:
+    """Seeds as numbers: `--config seeds=[1,2]` gives texts."""
+    if isinstance(value, list):
+        return [int(seed) if isinstance(seed, str) and seed.isdecimal() else seed for seed in value]
+    return value
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Config(_Schema):
     """`config/config.yaml`, with what `--configfile` overrides."""
 
@@ -61,7 +71,8 @@ class Config(_Schema):
     experiments: str
     models: str
     published: str
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
+    comparisons: str
+    seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_seeds)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "tf32", "bfloat16"]
     micro_batch_size: Annotated[int, Field(ge=1)] | None
@@ -71,26 +82,40 @@ class Config(_Schema):
     features: FeaturesConfig
 
 
-def parse_config(mapping: dict, where: str) -> Config:
+SECTIONS = {"dataset": DatasetConfig, "tokenizer": TokenizerConfig, "features": FeaturesConfig}
+
+
+def parse_config(merged: dict, files: dict[str, dict]) -> Config:
     """Check a merged configuration.
 
+    Args:
+        files: the content of each file it came from, overriding ones last; messages name the file of a mistake.
+
     Raises:
-        InputError: a key is unknown, missing or has a value that is not allowed; it starts with `where`.
+        InputError: a key is unknown, missing or has a value that is not allowed.
     """
-    section = None
     try:
-        config = Config.model_validate(mapping)
+        config = Config.model_validate(merged)
     except ValidationError as error:
-        location = error.errors()[0]["loc"]
-        section = {"dataset": DatasetConfig, "tokenizer": TokenizerConfig, "features": FeaturesConfig}.get(
-            location[0] if len(location) > 1 else None, Config
-        )
-        raise input_error(error, where, section.model_fields) from None
+        key = first_mistake(error)["loc"]
+        schema = SECTIONS.get(key[0], Config) if len(key) > 1 else Config
+        raise input_error(error, _origin(merged, key[0], files), schema.model_fields) from None
     if len(set(config.seeds)) != len(config.seeds):
+        where = _origin(merged, "seeds", files)
         raise InputError(f"{where}: seeds holds a seed twice: {config.seeds}; keep each once")
     if config.tokenizer.name == "gpt2" and not config.tokenizer.sources:
+        where = _origin(merged, "tokenizer", files)
         raise InputError(f"{where}: tokenizer.sources is empty; tokenizer 'gpt2' needs a place of its two files")
     return config
+
+
+def _origin(merged: dict, key: str, files: dict[str, dict]) -> str:
+    """Where a key got its value: the last file that holds it, or the command line."""
+    if key not in merged:
+        return next(iter(files), "--config")
+    holders = [file for file, content in files.items() if key in content]
+    overridden = not isinstance(merged[key], dict) and all(files[file][key] != merged[key] for file in holders)
+    return "--config" if overridden else holders[-1]
 
 
 def load_config(paths: list[str | Path]) -> Config:
@@ -99,10 +124,11 @@ def load_config(paths: list[str | Path]) -> Config:
     Raises:
         InputError: as `load_yaml` and `parse_config`.
     """
+    files = {str(path): load_yaml(path) for path in paths}
     merged: dict = {}
-    for path in paths:
-        merged = _merge(merged, load_yaml(path))
-    return parse_config(merged, " + ".join(map(str, paths)))
+    for content in files.values():
+        merged = _merge(merged, content)
+    return parse_config(merged, files)
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -192,7 +218,7 @@ def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], 
         raise InputError(f"{where}: trainable_layers is 'last_two_blocks'; {experiment.model_size} has one block")
 
 
-def select_rows(config: Config, experiments: dict[str, Experiment], where: str) -> dict[str, Experiment]:
+def select_rows(config: Config, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
     """The rows that `rows` selects, in the order of the experiments file.
 
     Raises:
@@ -202,9 +228,9 @@ def select_rows(config: Config, experiments: dict[str, Experiment], where: str) 
         return experiments
     for row in config.rows:
         if row not in experiments:
-            raise InputError(f"{where}: rows names '{row}', not in {config.experiments}; {allowed_names(row, experiments)}")
+            raise InputError(f"rows names '{row}', not in {config.experiments}; {allowed_names(row, experiments)}")
     if len(set(config.rows)) != len(config.rows):
-        raise InputError(f"{where}: rows names a row twice: {', '.join(config.rows)}; keep each once")
+        raise InputError(f"rows names a row twice: {', '.join(config.rows)}; keep each once")
     return {row: experiment for row, experiment in experiments.items() if row in config.rows}
 
 

@@ -53,7 +53,9 @@ def _read_messages(path: str | Path):
     import pandas as pd
 
     try:
-        messages = pd.read_csv(path, sep="\t", header=None, names=["Label", "Text"], keep_default_na=True, index_col=False)
+        messages = pd.read_csv(
+            path, sep="\t", header=None, names=["Label", "Text"], keep_default_na=True, index_col=False
+        )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
     except pd.errors.EmptyDataError:

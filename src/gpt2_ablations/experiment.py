@@ -1,16 +1,13 @@
-"""A row of the table: its settings, its flags, its cells, and the part of the model it leaves frozen."""
+"""A row of the table: its settings, its flags, and which part of the model it needs."""
 
 import argparse
-import hashlib
-import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from .errors import InputError
 from .validation import input_error
 
 NO_IGNORE_INDEX = -100
@@ -113,37 +110,6 @@ class Experiment:
                 arguments.append(f"{value:g}" if isinstance(value, float) else str(value))
         return arguments
 
-    def cells(self, context_length: int | None) -> dict[str, str]:
-        """The table's texts for this row's settings.
-
-        Args:
-            context_length: the measured number of positions; None if it is not known or not used.
-        """
-        layers = "LoRA" if self.trainable_layers == "lora" else self.trainable_layers
-        position = "last" if self.trainable_token_pos == "flexible" else self.trainable_token_pos
-        if self.average_embeddings:
-            position += " + pooled embeddings"
-        measured = "–" if context_length is None else context_length
-        if self.no_padding:
-            context = f"variable: no padding (batch size {self.batch_size * self.accumulation_steps})"
-        elif self.trainable_token_pos == "flexible":
-            context = "flexible (last non-padding position)"
-        elif self.context_length == "longest_training_example":
-            context = f"longest train ex. ({measured})"
-        else:
-            context = f"context length ({measured})"
-        if self.disable_causal_mask:
-            context += "; but no causal mask"
-        if self.ignore_index != NO_IGNORE_INDEX:
-            context += " and `ignore_index` for padding"
-        return {
-            "Model": self.model_size,
-            "Weights": self.weights,
-            "Trainable token position": position,
-            "Trainable layers": layers,
-            "Context length": context,
-        }
-
 
 OPTIONS = tuple(field.name for field in fields(Experiment))
 
@@ -192,14 +158,3 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             pass
     return text
-
-
-def identity_hash(identity: dict) -> str:
-    """A short name for a mapping of plain values: equal mappings, equal names."""
-    canonical = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def settings(experiment: Experiment) -> dict:
-    """The options of a row as plain values, in their order."""
-    return asdict(experiment)

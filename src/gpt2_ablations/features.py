@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from .config import ModelConfig
 from .dataset import SPLITS
 from .errors import InputError
-from .experiment import Experiment, identity_hash
+from .feature_spec import FeatureSpec
 from .files import write_whole
 from .machine import autocast, peak_host_memory_mb
 from .model import Block, Sequences, mean_positions, sequences
@@ -24,76 +23,6 @@ from .weights import Weights
 
 # Large enough for the matrix products to run at full speed, small enough for their results to stay in the cache's reach.
 CHUNK_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """The frozen part of a row, without anything the trained part alone depends on.
-
-    blocks: how many blocks are run; n_layer means the final norm too, and one vector a message is kept.
-    attended: the positions that are run, as `Experiment.attended`.
-    kept: every attended position, or for the final hidden state the one that is read, or the mean.
-    context_length: as the row states it; None without padding.
-    seed: of random weights; None for pretrained ones.
-    """
-
-    model_size: str
-    blocks: int
-    attended: Literal["first", "real", "all"]
-    kept: Literal["all", "first", "last", "flexible", "mean"]
-    context_length: int | str | None
-    causal: bool
-    precision: str
-    seed: int | None
-
-    def experiment(self) -> Experiment:
-        """A row that attends to the same positions: what is cut and padded follows from it."""
-        position = self.kept if self.kept in ("first", "last", "flexible") else "last"
-        if self.kept == "all":
-            position = {"first": "first", "real": "flexible", "all": "last"}[self.attended]
-        return Experiment(
-            model_size=self.model_size,
-            trainable_token_pos=position,
-            average_embeddings=self.kept == "mean",
-            context_length=self.context_length or "longest_training_example",
-            no_padding=self.context_length is None,
-            batch_size=1,
-            disable_causal_mask=not self.causal,
-        )
-
-
-def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:
-    """What a row needs of its frozen part; None if it trains or adapts the embeddings or every block."""
-    blocks = experiment.blocks_run_frozen(model.n_layer)
-    if blocks is None:
-        return None
-    context = experiment.context_length
-    if context == "model_context_length":
-        context = model.n_positions
-    return FeatureSpec(
-        model_size=experiment.model_size,
-        blocks=blocks,
-        attended=experiment.attended,
-        kept="all" if blocks < model.n_layer else experiment.read_position,
-        context_length=None if experiment.no_padding else context,
-        causal=experiment.causal,
-        precision=precision,
-        seed=seed if experiment.weights == "random" else None,
-    )
-
-
-def feature_identity(spec: FeatureSpec, model: ModelConfig, dataset: dict, tokenizer: dict) -> str:
-    """The name of the feature file: equal for rows and seeds that can share it.
-
-    Args:
-        dataset, tokenizer: what determines the splits and the tokens, as plain values.
-    """
-    identity = asdict(spec)
-    del identity["model_size"]
-    identity["dimensions"] = [model.n_layer, model.n_head, model.n_embd, model.n_positions]
-    if spec.seed is None:
-        identity["weights"] = model.sha256 or model.source
-    return identity_hash(identity | {"dataset": dataset, "tokenizer": tokenizer})
 
 
 @dataclass(frozen=True)
@@ -294,7 +223,9 @@ def split_features(plan: Plan, hidden: Tensor) -> dict[str, FeatureSplit]:
 _TENSORS = ("starts", "lengths", "real_lengths", "labels")
 
 
-def write_features(path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: Plan, shards: Iterator[Tensor]) -> None:
+def write_features(
+    path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: Plan, shards: Iterator[Tensor]
+) -> None:
     """Write a feature file as its shards come, and rename it when it is whole.
 
     The file is safetensors: `hidden` [rows, C] float32, and for each split its `starts`, `lengths`, `real_lengths` and

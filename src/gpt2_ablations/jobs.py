@@ -1,28 +1,30 @@
 """What a job does: read its files, compute, write its results. One function a command."""
 
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from . import sources
 from .batches import ModelInputs
 from .config import Config, ModelConfig, check_against_model, load_models
 from .dataset import LABELS, SPLITS, read_split, split_messages
 from .errors import InputError
 from .experiment import NO_IGNORE_INDEX, Experiment
+from .feature_spec import FeatureSpec, feature_spec
 from .features import (
     Features,
-    FeatureSpec,
     extract,
-    feature_spec,
     plan_features,
     read_features,
     read_positions,
     split_features,
     write_features,
 )
+from .files import write_text_whole
 from .machine import (
     device_name,
     peak_device_memory_mb,
@@ -42,7 +44,31 @@ from .tokens import (
     tokenizer,
 )
 from .training import Finetuning, build_classifier, count_parameters
-from .weights import CheckpointWeights, RandomWeights, Weights
+from .weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
+from .workflow import digest_file
+
+
+def fetch_messages(config: Config) -> None:
+    """Download the messages, or take a local copy."""
+    sources.fetch_messages(config.dataset.sources, Paths(config.results).messages, config.dataset.sha256)
+
+
+def fetch_tokenizer(config: Config) -> None:
+    """Download the two files of the GPT-2 BPE, or take local copies."""
+    sources.fetch_tokenizer(config.tokenizer.sources, Paths(config.results).tokenizer)
+
+
+def fetch_weights(config: Config, model_size: str) -> None:
+    """Fetch a model's weights, check every tensor, and write their sha256 beside them."""
+    model = load_models(config.models)[model_size]
+    destination = Paths(config.results).weights(model_size)
+    sources.fetch_file([model.source], destination, model.sha256, f"{config.models}: {model_size}: source")
+    try:
+        check_checkpoint(destination, model)
+    except InputError:
+        destination.unlink()
+        raise
+    write_text_whole(digest_file(destination), sources.sha256_of(destination) + "\n")
 
 
 def split(config: Config) -> None:
@@ -160,8 +186,6 @@ def train(
 
 def _features(config: Config, spec: FeatureSpec, model: ModelConfig, paths: Paths, file: Path | None) -> Features:
     if file is None:
-        import time
-
         started = time.perf_counter()
         tokens = load_tokens(paths.tokens)
         plan = plan_features(spec, model, tokens)

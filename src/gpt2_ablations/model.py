@@ -229,7 +229,9 @@ class Classifier(nn.Module):
     take the hidden states that enter it. n_layer: the head alone, which takes one final hidden state a message.
     """
 
-    def __init__(self, n_layer: int, n_head: int, n_embd: int, n_positions: int, vocabulary: int, first_block: int | None):
+    def __init__(
+        self, n_layer: int, n_head: int, n_embd: int, n_positions: int, vocabulary: int, first_block: int | None
+    ):
         super().__init__()
         self.first_block = first_block
         if first_block is None:

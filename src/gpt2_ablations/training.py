@@ -14,7 +14,7 @@ from .config import ModelConfig
 from .errors import InputError
 from .experiment import Experiment
 from .machine import autocast, synchronize
-from .model import Classifier, Linear
+from .model import Classifier
 from .tokens import VOCABULARY_SIZE
 from .weights import Weights, draw_linear
 
@@ -88,7 +88,9 @@ def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def count_parameters(experiment: Experiment, model: ModelConfig, classifier: Classifier) -> tuple[int, int]:
     """Trainable parameters, and all of the model with LoRA and the head, frozen blocks included."""
     trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-    adapters = sum(l.lora_a.numel() + l.lora_b.numel() for l in classifier.linear_layers() if l.lora_a is not None)
+    adapters = sum(
+        layer.lora_a.numel() + layer.lora_b.numel() for layer in classifier.linear_layers() if layer.lora_a is not None
+    )
     c = model.n_embd
     trunk = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * (12 * c * c + 13 * c) + 2 * c
     return trainable, trunk + (2 * c + 2) + adapters
@@ -223,7 +225,8 @@ class Finetuning:
         line.val_loss = self._mean_loss(step, "validation")
         self._settle_losses()
         print(
-            f"epoch {line.epoch}, step {step}: training loss {line.train_loss:.3f}, validation loss {line.val_loss:.3f}",
+            f"epoch {line.epoch}, step {step}:"
+            f" training loss {line.train_loss:.3f}, validation loss {line.val_loss:.3f}",
             file=sys.stderr,
             flush=True,
         )
@@ -296,6 +299,3 @@ def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:
         sizes[-1] += 1
         held += length
     return sizes
-
-
-__all__ = ["Finetuning", "Linear", "Result", "Step", "build_classifier", "count_parameters"]

@@ -17,12 +17,15 @@ def input_error(error: ValidationError, where: str, known_keys: Iterable[str] = 
         where: the file, and the row or model, e.g. "config/experiments.yaml: row 3".
         known_keys: the keys allowed at this level, for the message about an unknown one.
     """
-    # A misspelt key also shows as a missing one; the misspelling is what to mend.
-    mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] not in UNKNOWN_KEY)
-    line = f"{where}: {_sentence(mistakes[0], list(known_keys))}"
-    if len(mistakes) > 1:
-        line += f" (and {len(mistakes) - 1} more)"
+    line = f"{where}: {_sentence(first_mistake(error), list(known_keys))}"
+    if error.error_count() > 1:
+        line += f" (and {error.error_count() - 1} more)"
     return InputError(line)
+
+
+def first_mistake(error: ValidationError) -> dict:
+    """The mistake to mend first: a misspelt key, which also shows as a missing one, before all others."""
+    return min(error.errors(include_url=False), key=lambda mistake: mistake["type"] not in UNKNOWN_KEY)
 
 
 def allowed_names(found: str, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -100,7 +101,8 @@ class CheckpointWeights:
             raise InputError(f"{self.path}: no such file; make it with `snakemake --cores all fetch_weights`") from None
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"{self.path}: not a whole safetensors file ({' '.join(str(error).split())}); delete it and fetch it again"
+                f"{self.path}: not a whole safetensors file ({' '.join(str(error).split())});"
+                " delete it and fetch it again"
             ) from None
 
     def _tensors(self, names: list[str]) -> dict[str, Tensor]:
@@ -115,6 +117,20 @@ class CheckpointWeights:
 
     def final_norm(self) -> dict[str, Tensor]:
         return self._tensors(["ln_f.weight", "ln_f.bias"])
+
+
+def check_checkpoint(path: str | Path, model: ModelConfig) -> None:
+    """Read a checkpoint once.
+
+    Raises:
+        InputError: as `CheckpointWeights`, or a tensor holds a number that is not finite.
+    """
+    weights = CheckpointWeights(path, model)
+    parts = [weights.embeddings, weights.final_norm, *(partial(weights.block, i) for i in range(model.n_layer))]
+    for part in parts:
+        for name, tensor in part().items():
+            if not tensor.isfinite().all():
+                raise InputError(f"{path}: tensor '{name}' holds NaN or infinity; fetch the file again")
 
 
 class RandomWeights:

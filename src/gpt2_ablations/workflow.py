@@ -1,0 +1,120 @@
+"""What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
+from .errors import InputError
+from .experiment import Experiment
+from .feature_spec import FeatureSpec, feature_identity, feature_spec
+from .paths import Paths
+from .yamlfile import load_yaml
+
+PACKAGE = Path(__file__).parent
+# More threads than this no longer make one job faster; below this width a model keeps one core busy at best.
+MOST_THREADS = 16
+SINGLE_THREAD_WIDTH = 256
+DEMO_FOLDER = "results/demo/generated"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration: all rows of the experiments file, and those selected for the table."""
+
+    config: Config
+    models: dict[str, ModelConfig]
+    experiments: dict[str, Experiment]
+    selected: dict[str, Experiment]
+    paths: Paths
+    specs: dict[str, FeatureSpec] = field(default_factory=dict)
+
+    def features(self, row: str, seed: int) -> list[str]:
+        """The feature file a run needs: one path, or none."""
+        experiment = self.experiments[row]
+        model = self.models[experiment.model_size]
+        spec = feature_spec(experiment, model, seed, self.config.precision)
+        if spec is None:
+            return []
+        identity = feature_identity(spec, model, self.config)
+        self.specs.setdefault(identity, spec)
+        return [str(self.paths.features(identity))]
+
+    def weights(self, model_size: str, source: str) -> tuple[list[str], list[str]]:
+        """A model's weight file and the small file with its hash; none of either for random weights."""
+        if source == "random":
+            return [], []
+        file = self.paths.weights(model_size)
+        return [str(file)], [str(digest_file(file))]
+
+    def run_files(self, row: str) -> list[str]:
+        """The metrics of a row with every seed."""
+        return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
+
+    def model_named(self, folder: str) -> str:
+        """The model whose files lie in `weights/FOLDER`."""
+        return next(name for name in self.models if model_folder(name) == folder)
+
+    def tokenizer_files(self) -> list[str]:
+        """The files of the tokenizer; none for bytes."""
+        if self.config.tokenizer.name == "bytes":
+            return []
+        return [str(self.paths.tokenizer / name) for name in ("vocab.bpe", "encoder.json")]
+
+    def threads(self, model_size: str) -> int:
+        """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
+        return 1 if self.models[model_size].n_embd < SINGLE_THREAD_WIDTH else MOST_THREADS
+
+    def gpus(self) -> int:
+        """How many graphics cards a job takes: one, or none where rows run on the CPU."""
+        return int(self.config.device == "cuda" or (self.config.device == "auto" and graphics_cards() > 0))
+
+
+def digest_file(weights: Path) -> Path:
+    """The small file beside a weight file that holds its sha256."""
+    return weights.with_name(weights.name + ".sha256")
+
+
+def make_plan(merged: dict, configfiles: list[str]) -> Plan:
+    """Check a configuration as Snakemake merged it, and every file it names.
+
+    Args:
+        merged: Snakemake's `config`.
+        configfiles: the files it came from; they are read again only to refuse duplicate keys.
+
+    Raises:
+        InputError: something in them is wrong.
+    """
+    if not configfiles and not merged:
+        raise InputError("no configuration; run snakemake in the folder that holds config/config.yaml")
+    # Snakemake lists the files of `--configfile` before the Snakefile's own, which they override.
+    in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
+    files = {os.path.normpath(file): load_yaml(file) for file in in_order}
+    config = parse_config(merged, files)
+    models = load_models(config.models)
+    experiments = load_experiments(config.experiments, models, config.models)
+    selected = select_rows(config, experiments)
+    return Plan(config, models, experiments, selected, Paths(config.results))
+
+
+def sources_made_here(sources: list[str]) -> list[str]:
+    """Those sources that are files: the demo's, which its rules make, and local ones that exist.
+
+    A job lists them as input, so that it waits for the demo's and runs again when one changes.
+    """
+    return [source for source in sources if source.startswith(DEMO_FOLDER) or Path(source).is_file()]
+
+
+def code(*modules: str) -> list[str]:
+    """Source files as rule inputs: a job runs again when their contents change, not when their dates do."""
+    return [os.path.relpath(PACKAGE / f"{module}.py") for module in modules]
+
+
+def graphics_cards() -> int:
+    """How many NVIDIA cards this machine shows."""
+    if not shutil.which("nvidia-smi"):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listed.stdout.count("UUID") if listed.returncode == 0 else 0

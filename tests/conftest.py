@@ -1,0 +1,48 @@
+"""What several suites share: the checkout, the folder of real inputs, and a way to run commands as a user does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("GPT2_ABLATIONS_SHARED", CHECKOUT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real messages, tokenizer and parity traces."""
+    if not (SHARED / "real").is_dir():
+        pytest.skip(f"the real messages are not at {SHARED}; GPT2_ABLATIONS_SHARED names another folder")
+    return SHARED
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with this checkout's package to be found."""
+    return os.environ | {"PYTHONPATH": str(CHECKOUT / "src")}
+
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+def run_command(*arguments: str, folder: Path = CHECKOUT, timeout: float = 600) -> subprocess.CompletedProcess:
+    """Run `python -m gpt2_ablations ARGUMENTS` in a folder."""
+    command = [sys.executable, "-m", "gpt2_ablations", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def run_snakemake(*arguments: str, folder: Path, timeout: float = 1800) -> subprocess.CompletedProcess:
+    """Run this checkout's Snakefile in a folder."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(CHECKOUT / "Snakefile"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout)
+
+
+def write_yaml(path: Path, content: dict) -> Path:
+    """Write a YAML file; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path

@@ -1,0 +1,86 @@
+"""The inputs of the parity suites: scaled-down checkpoints, and the synthetic splits.
+
+The traces of the document's program were made on these very bytes; numpy's RandomState streams are frozen, so they
+are the same everywhere. Checkpoints have the names and layouts of the Hugging Face GPT-2 files.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+# The document's name: file stem, n_embd, n_layer, n_head.
+MODELS = {
+    "gpt2-small (124M)": ("tiny-small", 64, 4, 4),
+    "gpt2-medium (355M)": ("tiny-medium", 96, 5, 6),
+    "gpt2-large (774M)": ("tiny-large", 80, 6, 5),
+    "gpt2-xl (1558M)": ("tiny-xl", 100, 7, 5),
+}
+N_POSITIONS = {"synthetic": 128, "real": 1024}
+SPLITS = {"train": (203, 57), "validation": (41, 70), "test": (60, 64)}  # messages, longest in characters
+SPAM = ["win", "free", "prize", "claim", "txt", "cash", "urgent", "0800", "call", "now", "won", "$$", "offer"]
+HAM = ["ok", "later", "home", "love", "dinner", "see", "you", "soon", "work", "bus", "lol", "meeting", "mum", "thanks"]
+
+
+def model_entries(suite: str, folder: Path) -> dict[str, dict]:
+    """The models file of a suite whose checkpoints lie in `folder`."""
+    return {
+        name: {
+            "n_layer": n_layer,
+            "n_head": n_head,
+            "n_embd": n_embd,
+            "n_positions": N_POSITIONS[suite],
+            "source": str(folder / f"{stem}.safetensors"),
+        }
+        for name, (stem, n_embd, n_layer, n_head) in MODELS.items()
+    }
+
+
+def write_synthetic(folder: Path) -> None:
+    """Write the synthetic suite: three splits and four checkpoints with 128 positions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.RandomState(2024)
+    for name, (messages, longest) in SPLITS.items():
+        drawn = [_message(generator, longest) for _ in range(messages)]
+        pd.DataFrame(drawn, columns=["Label", "Text"]).to_csv(folder / f"{name}.csv", index=False)
+    write_checkpoints(folder, N_POSITIONS["synthetic"])
+
+
+def _message(generator: np.random.RandomState, longest: int) -> tuple[int, str]:
+    label = int(generator.randint(2))
+    text = ""
+    while True:
+        words = SPAM if generator.rand() < 0.35 + 0.3 * label else HAM
+        text += (" " if text else "") + words[generator.randint(len(words))]
+        if len(text) >= generator.randint(6, longest):
+            return label, text[:longest]
+
+
+def write_checkpoints(folder: Path, n_positions: int) -> None:
+    """Write the four scaled-down checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (stem, n_embd, n_layer, _) in enumerate(MODELS.values(), start=100):
+        save_file(_checkpoint(seed, n_embd, n_layer, n_positions), folder / f"{stem}.safetensors")
+
+
+def _checkpoint(seed: int, c: int, n_layer: int, n_positions: int) -> dict[str, np.ndarray]:
+    generator = np.random.RandomState(seed)
+
+    def draw(*shape: int, scale: float) -> np.ndarray:
+        return (generator.standard_normal(shape) * scale).astype(np.float32)
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {f"{name}.weight": 1 + draw(c, scale=0.1), f"{name}.bias": draw(c, scale=0.05)}
+
+    def linear(name: str, n_in: int, n_out: int, gain: float) -> dict[str, np.ndarray]:
+        weight = draw(n_in, n_out, scale=gain / np.sqrt(c))
+        return {f"{name}.weight": weight, f"{name}.bias": draw(n_out, scale=0.05)}
+
+    tensors = {"wte.weight": draw(50257, c, scale=0.3), "wpe.weight": draw(n_positions, c, scale=0.1)}
+    for h in (f"h.{index}" for index in range(n_layer)):
+        tensors |= norm(f"{h}.ln_1")
+        tensors |= linear(f"{h}.attn.c_attn", c, 3 * c, 1.2) | linear(f"{h}.attn.c_proj", c, c, 0.7)
+        tensors |= norm(f"{h}.ln_2")
+        tensors |= linear(f"{h}.mlp.c_fc", c, 4 * c, 1.0) | linear(f"{h}.mlp.c_proj", 4 * c, c, 0.5)
+    return tensors | norm("ln_f")

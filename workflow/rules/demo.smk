@@ -1,0 +1,40 @@
+# The demo's inputs, made here instead of downloaded: config/demo.yaml names them as its sources.
+from gpt2_ablations.workflow import DEMO_FOLDER
+
+
+localrules:
+    generate_messages,
+
+
+rule generate_messages:
+    input:
+        code=code("demo"),
+    output:
+        f"{DEMO_FOLDER}/SMSSpamCollection",
+    log:
+        f"{LOGS}/generate_messages.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        "{COMMAND} generate_messages --log {log:q} --output {output:q}"
+
+
+rule pretrain_miniature:
+    input:
+        code=code("demo", "model"),
+        config=CONFIG,
+    output:
+        f"{DEMO_FOLDER}/{{stem}}.safetensors",
+    params:
+        model=lambda wildcards, output: next(
+            (json.dumps({name: model.model_dump()}) for name, model in PLAN.models.items() if model.source == output[0]),
+            None,
+        ),
+    log:
+        f"{LOGS}/pretrain_miniature/{{stem}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pretrain_miniature/{{stem}}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "{COMMAND} pretrain_miniature --log {log:q} --config {input.config:q} --model {params.model:q} --output {output:q}"
