@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-# Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads this once.
+# Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads it once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from .config import Config, load_config, load_experiments, load_models, select_rows
@@ -48,9 +48,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command(check_command)
     command(check_sources_command)
-    sub = command(write_config_command, needs_config=False)
-    sub.add_argument("--json", required=True, help="the merged configuration")
-    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
     command(fetch_messages_command)
     command(fetch_tokenizer_command)
     command(fetch_weights_command).add_argument("--model", required=True, help="a name in the models file")
@@ -91,15 +88,6 @@ def check_sources_command(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config)
     print(format_answers(check_sources(config, load_models(config.models))))
-
-
-def write_config_command(arguments: argparse.Namespace) -> None:
-    """write the configuration that Snakemake merged"""
-    import yaml
-
-    from .files import write_text_whole
-
-    write_text_whole(arguments.output, yaml.safe_dump(json.loads(arguments.json), sort_keys=False, allow_unicode=True))
 
 
 def fetch_messages_command(arguments: argparse.Namespace) -> None:

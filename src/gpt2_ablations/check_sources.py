@@ -89,10 +89,11 @@ def _ask(what: str, place: str, patience: Patience) -> tuple[int | None, str | N
     if scheme_of(place) == "hf":
         from . import hub
 
-        path = hub.cached(hub.parse_place(place))
+        hub_place = hub.parse_place(place)
+        path = hub.cached(hub_place)
         if path is not None:
             return path.stat().st_size, None if what == "messages" else sha256_of(path)
-        file = hub.metadata(place, patience)
+        file = hub.metadata(hub_place, patience)
         return file.size, None if what == "messages" else file.sha256
     return web.announced(place, patience), None
 

@@ -21,7 +21,7 @@ from .model import Block, Sequences, mean_positions, sequences
 from .tokens import AttendedSplit, TokenizedSplit, attend, context_positions
 from .weights import Weights
 
-# Large enough for the matrix products to run at full speed, small enough for their results to stay in the cache's reach.
+# Large enough for the matrix products to run at full speed; more only takes memory.
 CHUNK_TOKENS = 4096
 
 

@@ -19,7 +19,7 @@ from huggingface_hub.utils import logging
 
 from .files import write_whole
 from .places import SourceError, check_address, check_redirect, sha256_of
-from .retries import Pace, Patience, with_retries
+from .retries import Pace, Patience, answer_in_time, with_retries
 
 PLACE = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)/(?P<name>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -81,16 +81,16 @@ def fetch(source: str, sha256: str | None, patience: Patience) -> Path:
     raise SourceError(f"its sha256 is {found}, not {sha256[:12]}…")
 
 
-def metadata(source: str, patience: Patience) -> HubFile:
+def metadata(place: HubPlace, patience: Patience) -> HubFile:
     """What the hub says of a file; nothing is downloaded.
 
     Raises:
         SourceError: the hub does not answer, or has no such file.
     """
-    place = parse_place(source)
     with _watched(patience):
         url = huggingface_hub.hf_hub_url(place.repository, place.name, revision=place.revision)
-        found = huggingface_hub.get_hf_file_metadata(url, timeout=patience.timeout)
+        ask = functools.partial(huggingface_hub.get_hf_file_metadata, url, timeout=patience.timeout)
+        found = answer_in_time(ask, patience)
     if found.commit_hash is None or found.etag is None:
         raise SourceError("what answers is no Hugging Face hub (HF_ENDPOINT, a proxy or a login page?)")
     return HubFile(found.size, found.etag if SHA256.fullmatch(found.etag) else None)
@@ -123,7 +123,7 @@ def _download(place: HubPlace, sha256: str | None, patience: Patience, again: bo
     if again or cached(place) is None:
         # Asked first: huggingface_hub's own way retries half a minute whatever our patience is, and a file that the
         # repository announces with another hash need not be downloaded.
-        announced = metadata(f"hf://{place.repository}@{place.revision}/{place.name}", patience)
+        announced = metadata(place, patience)
         if sha256 and announced.sha256 and announced.sha256 != sha256:
             raise SourceError(f"its sha256 is {announced.sha256}, not {sha256[:12]}…")
         expected = announced.size
@@ -265,10 +265,12 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
         return SourceError("not a name of a repository")
     if isinstance(error, httpx2.TooManyRedirects):
         return SourceError("redirects in a loop")
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return SourceError(f"no answer for {patience.timeout:g} s", passing=True)
     if isinstance(error, httpx2.ProxyError):
         return SourceError("the proxy refuses or does not answer", passing=True)
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return SourceError("the connection was cut", passing=True)
     if isinstance(error, httpx2.TransportError):
         return SourceError(f"no connection ({_innermost(error)})", passing=True)
     if isinstance(error, OSError) and error.strerror:
@@ -281,4 +283,4 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
 def _innermost(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    return getattr(error, "strerror", None) or "cut or refused"
+    return getattr(error, "strerror", None) or type(error).__name__

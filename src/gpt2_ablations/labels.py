@@ -3,7 +3,7 @@
 import re
 
 from .config import Config
-from .experiment import NO_IGNORE_INDEX, Experiment, make_experiment
+from .experiment import NO_IGNORE_INDEX, OPTIONS, Experiment, make_experiment
 from .yamlfile import load_yaml
 
 UNCHANGED = "defaults"
@@ -45,21 +45,18 @@ def row_phrase(row: str, experiment: Experiment, defaults: Experiment) -> str:
 
 def changes(experiment: Experiment, defaults: Experiment) -> str:
     """What a row changes against the defaults, in words."""
-    parts = [_words(name, experiment) for name in _changed(experiment, defaults)]
-    return ", ".join(parts) or UNCHANGED
+    changed = [name for name in OPTIONS if getattr(experiment, name) != getattr(defaults, name)]
+    said = {_said_by(name, experiment) for name in changed}
+    return ", ".join(_words(name, experiment) for name in OPTIONS if name in said) or UNCHANGED
 
 
-def _changed(experiment: Experiment, defaults: Experiment) -> list[str]:
-    names = [name for name in vars(defaults) if getattr(experiment, name) != getattr(defaults, name)]
-    # Words of another option already say these: LoRA's rank and alpha, and the batch size of unpadded messages.
-    covered = {"lora_rank", "lora_alpha"}
-    if "lora" in (experiment.trainable_layers, defaults.trainable_layers) and covered & set(names):
-        names = [name for name in names if name != "trainable_layers"] + ["trainable_layers"]
-    if experiment.no_padding:
-        covered |= {"batch_size", "accumulation_steps"}
-        if {"batch_size", "accumulation_steps"} & set(names) and "no_padding" not in names:
-            names.append("no_padding")
-    return [name for name in names if name not in covered]
+def _said_by(name: str, experiment: Experiment) -> str | None:
+    """The option whose words tell of `name` too; None where it has no effect."""
+    if name in ("lora_rank", "lora_alpha"):
+        return "trainable_layers" if experiment.trainable_layers == "lora" else None
+    if name in ("batch_size", "accumulation_steps") and experiment.no_padding:
+        return "no_padding"
+    return name
 
 
 def _words(name: str, experiment: Experiment) -> str:

@@ -3,8 +3,10 @@
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -76,6 +78,26 @@ def with_retries(
             pause = max(patience.pause * 2 ** (failed - 1), min(error.wait, LONGEST_WAIT))
             print(f"{shown(place)}: {error}; trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
+
+
+def answer_in_time(ask: Callable[[], Result], patience: Patience) -> Result:
+    """Call `ask`, which sends a request and waits for the answer's headers.
+
+    Its own timeouts do not end it if the headers come a byte at a time. So it runs in a thread that can be left behind.
+
+    Raises:
+        TimeoutError: no answer in twice the timeout, once for the connection and once for the headers.
+    """
+    answer: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer.result(2 * patience.timeout)
 
 
 class Pace:

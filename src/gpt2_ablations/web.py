@@ -1,5 +1,6 @@
 """Plain downloads over http(s): timeouts, retries, resuming, a progress bar."""
 
+import functools
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -8,7 +9,7 @@ import urllib3
 from tqdm import tqdm
 
 from .places import SourceError, check_address, check_redirect, name_in
-from .retries import Pace, Patience, with_retries
+from .retries import Pace, Patience, answer_in_time, with_retries
 
 CHUNK = 2**16  # bytes
 REDIRECTS = 10
@@ -114,16 +115,12 @@ def _ask(session: requests.Session, method: str, address: str, patience: Patienc
     """
     check_address(address)
     for _ in range(REDIRECTS + 1):
+        request = functools.partial(
+            session.request, method, address, headers={**HEADERS, **headers}, timeout=patience.timeout
+        )
         try:
-            response = session.request(
-                method,
-                address,
-                headers={**HEADERS, **headers},
-                timeout=patience.timeout,
-                stream=True,
-                allow_redirects=False,
-            )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            response = answer_in_time(functools.partial(request, stream=True, allow_redirects=False), patience)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError, TimeoutError) as error:
             raise _source_error(error, patience) from None
         target = session.get_redirect_target(response)
         if target is None:

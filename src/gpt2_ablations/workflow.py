@@ -6,10 +6,13 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
+from .files import write_text_whole
 from .paths import Paths
 from .yamlfile import load_yaml
 
@@ -42,12 +45,28 @@ class Plan:
         self.specs.setdefault(identity, spec)
         return [str(self.paths.features(identity))]
 
-    def weights(self, model_size: str, source: str) -> tuple[list[str], list[str]]:
-        """A model's weight file and the small file with its hash; none of either for random weights."""
-        if source == "random":
-            return [], []
-        file = self.paths.weights(model_size)
-        return [str(file)], [str(digest_file(file))]
+    def spec(self, identity: str) -> FeatureSpec:
+        """What the feature file of this name holds."""
+        if identity not in self.specs:
+            for row in self.experiments:
+                for seed in self.config.seeds:
+                    self.features(row, seed)
+        return self.specs[identity]
+
+    def row_weights(self, row: str) -> list[str]:
+        """The weight file a row needs: one path, or none for random weights."""
+        experiment = self.experiments[row]
+        return [str(self.paths.weights(experiment.model_size))] if experiment.weights == "pretrained" else []
+
+    def feature_weights(self, identity: str) -> list[str]:
+        """The weight file a feature file is made from: one path, or none for random weights."""
+        spec = self.spec(identity)
+        return [str(self.paths.weights(spec.model_size))] if spec.seed is None else []
+
+    @staticmethod
+    def digests(weights: list[str]) -> list[str]:
+        """The small files that hold the sha256 of weight files."""
+        return [str(digest_file(Path(file))) for file in weights]
 
     def run_files(self, row: str) -> list[str]:
         """The metrics of a row with every seed."""
@@ -97,6 +116,18 @@ def make_plan(merged: dict, configfiles: list[str]) -> Plan:
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
     return Plan(config, models, experiments, selected, Paths(config.results))
+
+
+def write_config(merged: dict, path: Path) -> None:
+    """Write the merged configuration where the jobs read it.
+
+    Raises:
+        InputError: the results folder cannot be written.
+    """
+    try:
+        write_text_whole(path, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise InputError(f"results: {path} cannot be written ({error.strerror}); choose another folder") from None
 
 
 def sources_made_here(sources: list[str]) -> list[str]:

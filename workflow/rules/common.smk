@@ -8,7 +8,7 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.workflow import code, graphics_cards, make_plan, sources_made_here
+from gpt2_ablations.workflow import code, graphics_cards, make_plan, sources_made_here, write_config
 
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:
@@ -20,8 +20,11 @@ PATHS = PLAN.paths
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
-# This interpreter and this checkout, also from an environment that is not activated.
-COMMAND = f"PYTHONPATH={shlex.quote(str(SOURCE))} {shlex.quote(sys.executable)} -m gpt2_ablations"
+# Jobs use this interpreter and this checkout, also from an environment that is not activated.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" PYTHONPATH={shlex.quote(str(SOURCE))}; "
+)
 
 # Without a limit, all rows would share one card at once. `--resources gpu=N` overrides it; clusters count themselves.
 if workflow.local_exec and PLAN.gpus() and graphics_cards():
@@ -35,22 +38,13 @@ wildcard_constraints:
     model=r"[A-Za-z0-9.-]+",
 
 
-localrules:
-    write_config,
+# Jobs read the merged configuration from this file. It is no input of theirs: only what a rule names in its parameters
+# makes a job run again.
+CONFIG = str(PATHS.config)
 
 
-rule write_config:
-    output:
-        PATHS.config,
-    params:
-        config=json.dumps(config, sort_keys=True),
-    log:
-        f"{LOGS}/write_config.log",
-    conda:
-        ENVIRONMENT
-    shell:
-        "{COMMAND} write_config --log {log:q} --json {params.config:q} --output {output:q}"
-
-
-# Every job reads the merged configuration, but only what its parameters name makes it run again.
-CONFIG = ancient(PATHS.config)
+onstart:
+    try:
+        write_config(config, PATHS.config)
+    except InputError as error:
+        sys.exit(f"error: {error}")

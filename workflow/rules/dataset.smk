@@ -8,23 +8,21 @@ localrules:
 rule fetch_messages:
     input:
         sources=sources_made_here(PLAN.config.dataset.sources),
-        config=CONFIG,
     output:
         PATHS.messages,
-    params:
-        sources=PLAN.config.dataset.sources,
-        sha256=PLAN.config.dataset.sha256,
     log:
         f"{LOGS}/fetch_messages.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
+        sources=PLAN.config.dataset.sources,
+        sha256=PLAN.config.dataset.sha256,
     shell:
-        "{COMMAND} fetch_messages --log {log:q} --config {input.config:q}"
+        "python3 -m gpt2_ablations fetch_messages --log {log:q} --config {params.config:q}"
 
 
 rule fetch_tokenizer:
-    input:
-        config=CONFIG,
     output:
         PATHS.tokenizer / "vocab.bpe",
         PATHS.tokenizer / "encoder.json",
@@ -32,15 +30,16 @@ rule fetch_tokenizer:
         f"{LOGS}/fetch_tokenizer.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
     shell:
-        "{COMMAND} fetch_tokenizer --log {log:q} --config {input.config:q}"
+        "python3 -m gpt2_ablations fetch_tokenizer --log {log:q} --config {params.config:q}"
 
 
 rule split_messages:
     input:
         messages=PATHS.messages,
         code=code("dataset"),
-        config=CONFIG,
     output:
         train=PATHS.split("train"),
         validation=PATHS.split("validation"),
@@ -49,8 +48,10 @@ rule split_messages:
         f"{LOGS}/split_messages.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
     shell:
-        "{COMMAND} split_messages --log {log:q} --config {input.config:q}"
+        "python3 -m gpt2_ablations split_messages --log {log:q} --config {params.config:q}"
 
 
 rule tokenize:
@@ -58,14 +59,14 @@ rule tokenize:
         splits=rules.split_messages.output,
         tokenizer=PLAN.tokenizer_files(),
         code=code("tokens"),
-        config=CONFIG,
     output:
         PATHS.tokens,
-    params:
-        tokenizer=PLAN.config.tokenizer.name,
     log:
         f"{LOGS}/tokenize.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
+        tokenizer=PLAN.config.tokenizer.name,
     shell:
-        "{COMMAND} tokenize --log {log:q} --config {input.config:q}"
+        "python3 -m gpt2_ablations tokenize --log {log:q} --config {params.config:q}"

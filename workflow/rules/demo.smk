@@ -16,25 +16,29 @@ rule generate_messages:
     conda:
         ENVIRONMENT
     shell:
-        "{COMMAND} generate_messages --log {log:q} --output {output:q}"
+        "python3 -m gpt2_ablations generate_messages --log {log:q} --output {output:q}"
 
 
 rule pretrain_miniature:
     input:
         code=code("demo", "model"),
-        config=CONFIG,
     output:
         f"{DEMO_FOLDER}/{{stem}}.safetensors",
-    params:
-        model=lambda wildcards, output: next(
-            (json.dumps({name: model.model_dump()}) for name, model in PLAN.models.items() if model.source == output[0]),
-            None,
-        ),
     log:
         f"{LOGS}/pretrain_miniature/{{stem}}.log",
     benchmark:
         f"{BENCHMARKS}/pretrain_miniature/{{stem}}.tsv"
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
+        model=lambda wildcards, output: next(
+            (
+                json.dumps({name: model.model_dump()})
+                for name, model in PLAN.models.items()
+                if model.source == output[0]
+            ),
+            None,
+        ),
     shell:
-        "{COMMAND} pretrain_miniature --log {log:q} --config {input.config:q} --model {params.model:q} --output {output:q}"
+        "python3 -m gpt2_ablations pretrain_miniature --log {log:q} --config {params.config:q} --model {params.model:q} --output {output:q}"

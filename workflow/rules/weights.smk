@@ -5,17 +5,17 @@ localrules:
 rule fetch_weights:
     input:
         sources=lambda wildcards: sources_made_here([PLAN.models[PLAN.model_named(wildcards.model)].source]),
-        config=CONFIG,
     output:
         weights=f"{PATHS.results}/weights/{{model}}/model.safetensors",
         # Large files are compared by date: this small one says whether the weights changed.
         digest=f"{PATHS.results}/weights/{{model}}/model.safetensors.sha256",
-    params:
-        model=lambda wildcards: PLAN.model_named(wildcards.model),
-        source=lambda wildcards: PLAN.models[PLAN.model_named(wildcards.model)].model_dump_json(),
     log:
         f"{LOGS}/fetch_weights/{{model}}.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
+        model=lambda wildcards: PLAN.model_named(wildcards.model),
+        source=lambda wildcards: PLAN.models[PLAN.model_named(wildcards.model)].model_dump_json(),
     shell:
-        "{COMMAND} fetch_weights --log {log:q} --config {input.config:q} --model {params.model:q}"
+        "python3 -m gpt2_ablations fetch_weights --log {log:q} --config {params.config:q} --model {params.model:q}"

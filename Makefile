@@ -1,0 +1,67 @@
+# `make demo` and `make test` set up all they need in .venv; PYTHON names another interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CORES ?= all
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: help setup setup-test demo table resume test test-all lint format clean
+
+help:
+	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
+	@echo "make table     set up, run the whole real table (downloads 12 GB; hours on a CPU, minutes on a large GPU)"
+	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
+	@echo "make test      set up and run the tests"
+	@echo "make test-all  the tests with the long ones"
+	@echo "make lint      check the workflow and the code; make format mends the layout"
+	@echo "make clean     remove what make set up"
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than Python 3.11; name a newer one, as in `make demo PYTHON=python3.12`")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Snakemake, PyTorch and what they need into $(VENV) (some minutes the first time)"
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
+	@$(PIP) install -r requirements-test.lock
+	@touch $@
+
+demo: setup
+	$(SNAKEMAKE) --configfile config/demo.yaml --quiet all
+	@echo
+	@cat results/demo/table.md
+
+table: setup
+	$(SNAKEMAKE)
+	@cat results/table.md
+
+resume: setup
+	$(BIN)/snakemake $(if $(CONFIG),--configfile $(CONFIG)) --unlock
+	$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) --rerun-incomplete
+
+# Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
+test: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup-test
+	$(BIN)/snakemake --lint
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup-test
+	$(BIN)/snakefmt Snakefile workflow
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV)
