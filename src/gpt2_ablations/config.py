@@ -149,7 +149,8 @@ def load_models(path: str | Path) -> dict[str, ModelConfig]:
     for name, entry in load_yaml(path).items():
         where = f"{path}: {name}"
         if not isinstance(entry, dict):
-            raise InputError(f"{where}: expected a mapping with {', '.join(ModelConfig.model_fields)}, found {entry!r}")
+            keys = ", ".join(ModelConfig.model_fields)
+            raise InputError(f"{where}: expected a mapping with {keys}, found {entry!r}")
         try:
             model = ModelConfig.model_validate(entry)
         except ValidationError as error:

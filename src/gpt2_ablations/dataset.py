@@ -58,14 +58,14 @@ def _read_messages(path: str | Path):
         )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty; expected lines of a label, a tab and a message") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except pd.errors.ParserError as error:
         raise InputError(
             f"{path}: not a tab-separated file ({' '.join(str(error).split())}); expected a label, a tab and a message"
         ) from None
+    if messages.empty:
+        raise InputError(f"{path}: the file is empty; expected lines of a label, a tab and a message")
     for number, (label, text) in enumerate(zip(messages["Label"], messages["Text"], strict=True), start=1):
         if label not in LABELS:
             raise InputError(f"{path}: message {number} has the label {label!r}; allowed: {', '.join(LABELS)}")

@@ -86,7 +86,7 @@ def short_device_name(name: str) -> str:
 
     `NVIDIA A100-SXM4-40GB` becomes `A100`, `AMD EPYC 9B14 96-Core Processor` becomes `AMD EPYC`.
     """
-    name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*|Processor|with Radeon.*", " ", name, flags=re.IGNORECASE)
+    name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*|Processor|with Radeon.*|\d+th Gen", " ", name, flags=re.IGNORECASE)
     words = name.split()
     if words and words[0] in ("NVIDIA", "Tesla"):
         words = [word for word in words if word not in ("NVIDIA", "GeForce", "Tesla", "Quadro")]

@@ -103,7 +103,9 @@ def _remarks(runs: Runs) -> list[str]:
     remarks = list(dict.fromkeys(run["note"] for run in of_all if run.get("note")))
     for precision in sorted({run["precision"] for run in of_all} - {"float32"}):
         rows = [row for row, of_row in runs.items() if any(run["precision"] == precision for run in of_row)]
-        which = "all rows" if len(rows) == sum(map(bool, runs.values())) else f"rows {', '.join(rows)}"
+        which = f"row{'s' if len(rows) > 1 else ''} {', '.join(rows)}"
+        if len(rows) == sum(map(bool, runs.values())):
+            which = "all rows"
         remarks.append(f"Matrix products in {precision}: {which}.")
     return remarks
 

@@ -110,12 +110,20 @@ def make_plan(merged: dict, configfiles: list[str]) -> Plan:
         raise InputError("no configuration; run snakemake in the folder that holds config/config.yaml")
     # Snakemake lists the files of `--configfile` before the Snakefile's own, which they override.
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
-    files = {os.path.normpath(file): load_yaml(file) for file in in_order}
+    files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files)
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        raise InputError(f"results is '{config.results}', which is a file; name a folder")
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
     return Plan(config, models, experiments, selected, Paths(config.results))
+
+
+def _from_here(path: str) -> str:
+    """A path as its user would write it: relative to this folder if it lies below it."""
+    path = os.path.abspath(path)
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def write_config(merged: dict, path: Path) -> None:

@@ -1,0 +1,131 @@
+"""A row's settings, flags, and the positions and layers it needs."""
+
+import argparse
+import dataclasses
+import shlex
+
+import pytest
+
+from gpt2_ablations.config import load_experiments, load_models
+from gpt2_ablations.errors import InputError
+from gpt2_ablations.experiment import Experiment, add_experiment_flags, experiment_from_flags, make_experiment
+from tests.conftest import CHECKOUT
+
+# The document's Usage section, with the misprints of rows 9 and 19 mended.
+USAGE = {
+    "1": "",
+    "2": "--trainable_token_pos first",
+    "3": "--trainable_layers last_layer",
+    "4": "--trainable_layers last_two_blocks",
+    "5": "--trainable_layers all",
+    "6": '--model_size "gpt2-medium (355M)"',
+    "7": '--model_size "gpt2-large (774M)"',
+    "8": '--model_size "gpt2-xl (1558M)"',
+    "9": '--model_size "gpt2-xl (1558M)" --trainable_layers all',
+    "10": "--weights random --trainable_layers all",
+    "11": "--trainable_layers lora --lora_rank 16 --lora_alpha 16",
+    "12": '--trainable_layers lora --lora_rank 16 --lora_alpha 8 --model_size "gpt2-xl (1558M)"',
+    "13": '--context_length "model_context_length"',
+    "14": "--no_padding --batch_size 1",
+    "15": "--no_padding --batch_size 1 --accumulation_steps 8",
+    "16": '--last_token_pos "flexible"',
+    "17": "--disable_causal_mask",
+    "18": "--ignore_index 50256",
+    "19": "--average_embeddings",
+}
+
+
+def parse(flags: list[str]) -> Experiment:
+    parser = argparse.ArgumentParser()
+    add_experiment_flags(parser)
+    return experiment_from_flags(parser.parse_args(flags))
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, Experiment]:
+    models = load_models(CHECKOUT / "config" / "models.yaml")
+    return load_experiments(CHECKOUT / "config" / "experiments.yaml", models, "config/models.yaml")
+
+
+@pytest.mark.parametrize("row", USAGE)
+def test_usage_command_makes_the_row(row, rows):
+    assert parse(shlex.split(USAGE[row])) == rows[row]
+
+
+@pytest.mark.parametrize("row", USAGE)
+def test_flags_of_a_row_are_the_document_s(row, rows):
+    document = USAGE[row].replace("--last_token_pos", "--trainable_token_pos")
+    assert sorted(rows[row].flags()) == sorted(shlex.split(document))
+
+
+@pytest.mark.parametrize("row", USAGE)
+def test_flags_make_the_same_row_again(row, rows):
+    assert parse(rows[row].flags()) == rows[row]
+
+
+def test_a_fractional_alpha_survives_the_command_line():
+    experiment = Experiment(trainable_layers="lora", lora_alpha=0.1)
+    assert parse(experiment.flags()) == experiment
+
+
+def test_an_experiment_is_a_frozen_dataclass():
+    assert dataclasses.is_dataclass(Experiment)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().batch_size = 3
+
+
+@pytest.mark.parametrize(
+    ("options", "attended"),
+    [
+        ({}, "all"),
+        ({"trainable_token_pos": "first"}, "first"),
+        ({"trainable_token_pos": "first", "disable_causal_mask": True}, "all"),
+        ({"trainable_token_pos": "first", "average_embeddings": True}, "all"),
+        ({"trainable_token_pos": "flexible"}, "real"),
+        ({"trainable_token_pos": "flexible", "disable_causal_mask": True}, "all"),
+        ({"no_padding": True, "batch_size": 1}, "all"),
+        ({"no_padding": True, "batch_size": 1, "trainable_token_pos": "flexible"}, "all"),
+    ],
+)
+def test_only_positions_that_reach_the_loss_are_attended(options, attended):
+    assert Experiment(**options).attended == attended
+
+
+@pytest.mark.parametrize(
+    ("layers", "blocks"),
+    [("last_layer", 12), ("last_block", 11), ("last_two_blocks", 10), ("all", None), ("lora", None)],
+)
+def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
+    assert Experiment(trainable_layers=layers).blocks_run_frozen(12) == blocks
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"trainable_layers": "last_blok"},
+            "row 3: trainable_layers is 'last_blok'; allowed: 'last_layer', 'last_block'",
+        ),
+        ({"trainable_layer": "all"}, "row 3: unknown key 'trainable_layer'; did you mean 'trainable_layers'?"),
+        ({"lora_rank": "x"}, "row 3: lora_rank is 'x'; it must be a valid integer"),
+        ({"lora_rank": 0}, "row 3: lora_rank is 0; it must be greater than or equal to 1"),
+        ({"lora_alpha": -1}, "row 3: lora_alpha is -1; allowed: a number above 0"),
+        ({"lora_alpha": float("nan")}, "row 3: lora_alpha is nan; allowed: a number above 0"),
+        ({"num_epochs": True}, "row 3: num_epochs is True; it must be a valid integer"),
+        ({"no_padding": "yes"}, "row 3: no_padding is 'yes'; it must be a valid boolean"),
+        (
+            {"context_length": 0},
+            "row 3: context_length is 0; allowed: longest_training_example, model_context_length, or",
+        ),
+        ({"no_padding": True}, "row 3: no_padding needs batch_size 1, found batch_size 8; set batch_size: 1"),
+        (
+            {"average_embeddings": True, "trainable_token_pos": "flexible"},
+            "row 3: average_embeddings averages over all positions",
+        ),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_says_what_is_allowed(options, message):
+    with pytest.raises(InputError) as error:
+        make_experiment(options, "row 3")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,35 @@
+"""Device names as the table shows them."""
+
+import pytest
+
+from gpt2_ablations.errors import InputError
+from gpt2_ablations.machine import select_device, short_device_name
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA L4", "L4"),
+        ("AMD EPYC", "AMD EPYC"),
+        ("AMD EPYC 9B14 96-Core Processor", "AMD EPYC"),
+        ("AMD Ryzen 9 7950X 16-Core Processor", "AMD Ryzen 9"),
+        ("Intel(R) Xeon(R) Platinum 8480+", "Intel Xeon"),
+        ("Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", "Intel Core i7-8650U"),
+        ("13th Gen Intel(R) Core(TM) i7-1365U", "Intel Core i7-1365U"),
+        ("Apple M3", "Apple M3"),
+        ("Apple M2 Max", "Apple M2 Max"),
+        ("", "CPU"),
+    ],
+)
+def test_a_device_name_is_cut_to_what_the_table_has_room_for(name, short):
+    assert short_device_name(name) == short
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="device is 'mps', which this machine lacks; allowed here: auto, cpu"):
+        select_device("mps")

@@ -1,0 +1,123 @@
+"""A workshop: a copy of this checkout with two-second inputs, in which Snakemake really runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from gpt2_ablations.config import ModelConfig
+from gpt2_ablations.weights import checkpoint_shapes
+from tests.conftest import CHECKOUT, environment, write_yaml
+
+DIMENSIONS = {"n_layer": 3, "n_head": 2, "n_embd": 8, "n_positions": 64}
+
+
+@dataclass
+class Workshop:
+    """A folder with the workflow, a configuration and its inputs."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
+        """Run `snakemake --cores 2 ARGUMENTS --configfile override.yaml` here."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "override.yaml"]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        """As `snakemake`, and it must succeed."""
+        finished = self.snakemake(*arguments)
+        assert finished.returncode == 0, finished.stdout[-1000:] + finished.stderr[-3000:]
+        return finished
+
+    def scheduled(self, *arguments: str) -> dict[str, int]:
+        """What a dry run would do: jobs by rule, without the targets that only collect files."""
+        text = self.run("--dry-run", *arguments).stdout
+        stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", text, flags=re.DOTALL)
+        jobs = dict(line.split() for line in stats.group(1).splitlines()) if stats else {}
+        return {rule: int(n) for rule, n in jobs.items() if rule != "all" and not rule.startswith("row_")}
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run `python -m gpt2_ablations ARGUMENTS` here."""
+        return subprocess.run(
+            [sys.executable, "-m", "gpt2_ablations", *arguments],
+            cwd=self.folder,
+            env=environment() | {"PYTHONPATH": str(self.folder / "src")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def override(self, **changes) -> None:
+        """Change keys of override.yaml."""
+        file = self.folder / "override.yaml"
+        write_yaml(file, yaml.safe_load(file.read_text()) | changes)
+
+    def rows(self, rows: dict) -> None:
+        """Write the experiments file."""
+        write_yaml(self.folder / "rows.yaml", {"defaults": {"model_size": "tiny", "num_epochs": 1}, "rows": rows})
+
+
+ROWS = {"1": {}, "2": {"trainable_layers": "all"}}
+
+
+def make_workshop(folder: Path) -> Workshop:
+    """Copy the workflow to a folder and write small inputs: 140 messages and one tiny model."""
+    for part in ("src", "workflow", "config"):
+        shutil.copytree(CHECKOUT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "Snakefile", folder)
+    messages = [f"ham\tsee you at {i}\nspam\twin a prize {i}" for i in range(70)]
+    (folder / "messages.tsv").write_text("\n".join(messages) + "\n")
+    shapes = checkpoint_shapes(ModelConfig(**DIMENSIONS, source="-"))
+    generator = torch.Generator().manual_seed(1)
+    save_file(
+        {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()},
+        folder / "tiny.safetensors",
+    )
+    write_yaml(folder / "models.yaml", {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}})
+    write_yaml(
+        folder / "override.yaml",
+        {
+            "experiments": "rows.yaml",
+            "models": "models.yaml",
+            "dataset": {"sources": ["messages.tsv"], "sha256": None},
+            "tokenizer": {"name": "bytes"},
+            "device": "cpu",
+        },
+    )
+    workshop = Workshop(folder)
+    workshop.rows(ROWS)
+    return workshop
+
+
+@pytest.fixture
+def workshop(tmp_path) -> Workshop:
+    """A fresh workshop in which nothing has run."""
+    return make_workshop(tmp_path / "workshop")
+
+
+@pytest.fixture(scope="session")
+def finished_workshop(tmp_path_factory) -> Workshop:
+    """A workshop whose table is made. Copy it before changing it: `finished`."""
+    # A folder name that a careless shell command would trip over.
+    workshop = make_workshop(tmp_path_factory.mktemp("it's a $(workshop)") / "here & now")
+    workshop.run()
+    return workshop
+
+
+@pytest.fixture
+def finished(finished_workshop, tmp_path) -> Workshop:
+    """A copy of a workshop whose table is made."""
+    folder = tmp_path / "finished"
+    shutil.copytree(finished_workshop.folder, folder, symlinks=True)
+    return Workshop(folder)
