@@ -63,9 +63,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
     command(table_command)
+    command(compare_command)
+    command(interpret_command)
+    command(draw_command)
+    command(draw_rows_command).add_argument("--row", nargs="+", metavar="ID", help="default: all selected rows")
+    sub = command(page_command, needs_config=False)
+    sub.add_argument("--markdown", required=True, type=Path, metavar="FILE")
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub = command(readme_command)
+    sub.add_argument("--readme", default=Path("README.md"), type=Path, metavar="FILE")
+    sub.add_argument("--check", action="store_true", help="change nothing; fail with a diff if it is stale")
     sub = command(generate_messages_command, needs_config=False)
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
-    sub = command(pretrain_miniature_command)
+    sub = command(pretrain_miniature_command, needs_config=False)
     sub.add_argument("--model", required=True, help="its dimensions, as JSON by name")
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
     return parser.parse_args(argv)
@@ -84,10 +94,13 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 def check_sources_command(arguments: argparse.Namespace) -> None:
     """ask every configured source for its file, without fetching it"""
-    from .check_sources import check_sources, format_answers
+    from .check_sources import check_sources, format_answers, without_source
 
     config = load_config(arguments.config)
-    print(format_answers(check_sources(config, load_models(config.models))))
+    answers = check_sources(config, load_models(config.models))
+    print(format_answers(answers))
+    if lacking := without_source(answers):
+        raise InputError(f"no source has {', '.join(lacking)}")
 
 
 def fetch_messages_command(arguments: argparse.Namespace) -> None:
@@ -164,6 +177,71 @@ def table_command(arguments: argparse.Namespace) -> None:
     write_text_whole(paths.table_data, table_csv(rows, runs))
 
 
+def compare_command(arguments: argparse.Namespace) -> None:
+    """write what was published beside what was reproduced"""
+    from .comparison import comparison_markdown
+    from .files import write_text_whole
+    from .paths import Paths
+
+    config = load_config(arguments.config)
+    write_text_whole(Paths(config.results).comparison, comparison_markdown(config, _experiments(config)))
+
+
+def interpret_command(arguments: argparse.Namespace) -> None:
+    """answer the questions of the comparisons file from this run"""
+    from .files import write_text_whole
+    from .interpretation import interpretation_markdown
+    from .paths import Paths
+
+    config = load_config(arguments.config)
+    write_text_whole(Paths(config.results).interpretation, interpretation_markdown(config, _experiments(config)))
+
+
+def draw_command(arguments: argparse.Namespace) -> None:
+    """draw the pictures of the whole table"""
+    from .paths import Paths
+    from .pictures import draw_pictures
+
+    config = load_config(arguments.config)
+    draw_pictures(config, _experiments(config), Paths(config.results).plots)
+
+
+def draw_rows_command(arguments: argparse.Namespace) -> None:
+    """draw the curves of each row"""
+    from .paths import Paths
+    from .pictures import draw_row
+
+    config = load_config(arguments.config)
+    experiments = _experiments(config)
+    for row in arguments.row or select_rows(config, experiments):
+        draw_row(config, experiments, row, Paths(config.results).plots / "rows")
+
+
+def page_command(arguments: argparse.Namespace) -> None:
+    """turn one of the markdown files into a page for the report"""
+    from .pages import html_page
+
+    html_page(arguments.markdown, arguments.output)
+
+
+def readme_command(arguments: argparse.Namespace) -> None:
+    """write the table into the README, between its markers"""
+    from .readme import readme_block, readme_difference, update_readme
+    from .table import read_runs, table_markdown
+
+    config = load_config(arguments.config)
+    experiments = _experiments(config)
+    rows = select_rows(config, experiments)
+    runs = read_runs(config, rows)
+    block = readme_block(table_markdown(rows, runs), sum(map(bool, runs.values())), len(experiments))
+    if arguments.check:
+        if difference := readme_difference(arguments.readme, block):
+            print(difference)
+            raise InputError(f"{arguments.readme}: its table is stale; run `snakemake --cores all readme`")
+    elif update_readme(arguments.readme, block):
+        print(f"{arguments.readme}: table updated")
+
+
 def generate_messages_command(arguments: argparse.Namespace) -> None:
     """write the demo's messages"""
     from .demo import generate_messages
@@ -174,7 +252,7 @@ def generate_messages_command(arguments: argparse.Namespace) -> None:
 def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     """pretrain one of the demo's miniature models"""
     from .config import ModelConfig
-    from .demo import pretrain
+    from .pretraining import pretrain
 
     ((_, dimensions),) = json.loads(arguments.model).items()
     pretrain(ModelConfig(**dimensions), arguments.output, seed=123)

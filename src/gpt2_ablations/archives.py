@@ -76,7 +76,5 @@ def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
     shown = repr(name if len(name) <= 60 else name[:57] + "...")
     if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
         raise SourceError(f"the zip's member {shown} would leave its folder")
-    if member.flag_bits & 1:
-        raise SourceError(f"the zip's member {shown} is encrypted")
     if member.file_size > LIMIT:
         raise SourceError(f"the zip's member {shown} has {member.file_size} bytes; at most {LIMIT} are allowed")

@@ -1,6 +1,6 @@
 """The order of batches in the document's program, and messages gathered into packed batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -73,9 +73,23 @@ class ModelInputs:
         starts = self.starts[indices]
         if int(lengths[0]) == int(lengths[-1]):
             rows = starts[:, None] + torch.arange(int(lengths[0]))
-            packed = self.store[rows.flatten().to(self.store.device)]
+            packed = self.store.index_select(0, rows.flatten().to(self.store.device))
         else:
             spans = zip(starts.tolist(), lengths.tolist(), strict=True)
             packed = torch.cat([self.store[start : start + length] for start, length in spans])
+        if device.type == "cuda" and packed.device.type == "cpu":
+            packed = packed.pin_memory()
         read = None if self.read is None else self.read[indices]
         return packed.to(device, non_blocking=True), sequences(lengths, read, self.causal, device), indices
+
+
+def move_inputs(inputs: dict[str, ModelInputs], device: torch.device) -> dict[str, ModelInputs]:
+    """Put the stores on a CUDA device if they take less than half of its free memory; the splits may share one."""
+    if device.type != "cuda":
+        return inputs
+    stores = {id(split.store): split.store for split in inputs.values()}
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(store.nbytes for store in stores.values()) > free // 2:
+        return inputs
+    moved = {key: store.to(device) for key, store in stores.items()}
+    return {name: replace(split, store=moved[id(split.store)]) for name, split in inputs.items()}

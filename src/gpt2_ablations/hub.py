@@ -19,12 +19,12 @@ from huggingface_hub.utils import logging
 
 from .files import write_whole
 from .places import SourceError, check_address, check_redirect, sha256_of
-from .retries import Pace, Patience, answer_in_time, with_retries
+from .retries import Pace, Patience, TooSlow, answer_in_time, with_retries
 
 PLACE = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)/(?P<name>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-SLACK = 2**26  # bytes that a download may take beyond three times its file's size
+SLACK = 2**24  # bytes that a download may take beyond twice its file's size
 PASSING = (408, 429, 500, 502, 503, 504)
 
 
@@ -55,7 +55,7 @@ def parse_place(source: str) -> HubPlace:
         raise SourceError("not a place of the form hf://org/repo@REVISION/path/in/repo")
     place = HubPlace(match["repository"], unquote(match["revision"]), match["name"])
     # Both become paths inside the cache.
-    if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", f"{place.revision}/{place.name}")):
+    if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\\0]", f"{place.revision}/{place.name}")):
         raise SourceError("its revision or its path would leave the repository")
     return place
 
@@ -151,42 +151,51 @@ def _remove_from_cache(path: Path) -> None:
 
 
 class _Watch:
-    """What one download may cost: `attempts` crawls, and three times the file's bytes."""
+    """What one download may cost: `attempts` failures without progress, and about twice the file's bytes."""
 
     def __init__(self, patience: Patience, expected: int | None):
-        self.patience, self.crawls, self.bytes = patience, 0, 0
-        self.most = None if expected is None else 3 * expected + SLACK
+        self.patience, self.failures, self.bytes = patience, 0, 0
+        self.most = None if expected is None else 2 * expected + SLACK
 
-    def count(self, pace: Pace, size: int) -> None:
+    def count(self, size: int) -> None:
         self.bytes += size
         if self.most is not None and self.bytes > self.most:
             raise SourceError(f"given up after {self.bytes} bytes: the connection is cut again and again")
-        try:
-            pace.count(size)
-        except SourceError as error:
-            self.crawls += 1
-            if self.crawls >= self.patience.attempts:
-                raise SourceError(f"{error} ({self.crawls} attempts)") from None
-            raise httpx2.ReadTimeout(str(error)) from None  # huggingface_hub resumes after this one
+
+    def fail(self, reason: str, received: int) -> None:
+        # Less than a block is lost: huggingface_hub writes and resumes by blocks.
+        self.failures = 1 if received >= constants.DOWNLOAD_CHUNK_SIZE else self.failures + 1
+        if self.failures >= self.patience.attempts:
+            raise SourceError(f"{reason} ({self.failures} attempts)")
 
 
 _watch: ContextVar[_Watch | None] = ContextVar("_watch", default=None)
 
 
 class _WatchedStream(httpx2.SyncByteStream):
-    """A response's body, counted as it arrives."""
+    """A response's body, watched as it arrives.
+
+    huggingface_hub resumes after ReadTimeout and RemoteProtocolError, though not after a reset connection's ReadError.
+    """
 
     def __init__(self, stream: httpx2.SyncByteStream, watch: _Watch):
         self._stream, self._watch = stream, watch
 
     def __iter__(self) -> Iterator[bytes]:
-        pace = Pace(self._watch.patience)
+        watch, pace, before = self._watch, Pace(self._watch.patience), self._watch.bytes
         try:
             for chunk in self._stream:
-                self._watch.count(pace, len(chunk))
+                watch.count(len(chunk))
+                pace.count(len(chunk))
                 yield chunk
-        except httpx2.ReadError as error:
-            # huggingface_hub resumes after a cut connection, but not after a reset one.
+        except TooSlow as error:
+            watch.fail(str(error), watch.bytes - before)
+            raise httpx2.ReadTimeout(str(error)) from None
+        except httpx2.ReadTimeout:
+            watch.fail("no more bytes came", watch.bytes - before)
+            raise
+        except (httpx2.ReadError, httpx2.RemoteProtocolError) as error:
+            watch.fail("the connection was cut", watch.bytes - before)
             raise httpx2.RemoteProtocolError(str(error)) from None
 
     def close(self) -> None:

@@ -62,7 +62,10 @@ def fetch_weights(config: Config, model_size: str) -> None:
     """Fetch a model's weights, check every tensor, and write their sha256 beside them."""
     model = load_models(config.models)[model_size]
     destination = Paths(config.results).weights(model_size)
-    sources.fetch_file([model.source], destination, model.sha256, f"{config.models}: {model_size}: source")
+    entry = f"{config.models}: {model_size}"
+    sources.fetch_file(
+        [model.source], destination, model.sha256, f"{entry}: source", sha_setting=f"{entry}: sha256"
+    )
     try:
         check_checkpoint(destination, model)
     except InputError:

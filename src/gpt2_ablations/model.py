@@ -102,15 +102,19 @@ class Linear(nn.Module):
 class LinearPart:
     """One group of a Linear's output, split into heads: weight [C, H, D], seen from either side."""
 
-    def __init__(self, linear: Linear, group: int):
-        n_out = linear.weight.shape[1] // linear.groups
-        columns = slice(group * n_out, (group + 1) * n_out)
-        self.weight, self.bias, self.alpha = linear.weight[:, columns], linear.bias[columns], linear.alpha
-        self.lora_a = self.lora_b = None
+    def __init__(self, weight: Tensor, bias: Tensor, lora_a: Tensor | None, lora_b: Tensor | None, alpha: float):
+        self.weight, self.bias, self.lora_a, self.lora_b, self.alpha = weight, bias, lora_a, lora_b, alpha
+
+    @staticmethod
+    def of(linear: Linear) -> "list[LinearPart]":
+        """All groups of a layer, by one split: the backward pass puts their gradients together in one go."""
+        groups = linear.groups
+        weights, biases = linear.weight.chunk(groups, dim=1), linear.bias.chunk(groups)
+        lora_a = lora_b = [None] * groups
         if linear.lora_a is not None:
-            rank = linear.lora_b.shape[1]
-            self.lora_a = linear.lora_a[:, group * rank : (group + 1) * rank]
-            self.lora_b = linear.lora_b[group]
+            lora_a, lora_b = linear.lora_a.chunk(groups, dim=1), linear.lora_b.unbind()
+        parts = zip(weights, biases, lora_a, lora_b, strict=True)
+        return [LinearPart(*part, linear.alpha) for part in parts]
 
     def __call__(self, x: Tensor) -> Tensor:  # (B, C) -> (B, C)
         y = torch.addmm(self.bias, x, self.weight)
@@ -174,7 +178,7 @@ class Attention(nn.Module):
             normalized: (n_tokens, C), hidden states normalised without the affine part of `norm`.
         """
         n_head, width = self.n_head, normalized.shape[1]
-        query, key, value = (LinearPart(self.c_attn, group) for group in range(3))
+        query, key, value = LinearPart.of(self.c_attn)
         q = query(normalized[batch.rows] * norm.weight + norm.bias).view(len(batch.rows), n_head, -1)  # (B, H, D)
         u = key.transposed_per_head(q) * norm.weight  # (B, H, C)
         h = batch.padded(normalized)  # (B, T, C)

@@ -22,7 +22,7 @@ class SourceError(Exception):
     """
 
     def __init__(self, reason: str, *, passing: bool = False, missing: bool = False, wait: float = 0):
-        super().__init__(reason)
+        super().__init__(_printable(reason))  # a server's own words may be part of it
         self.passing, self.missing, self.wait = passing, missing, wait
 
 
@@ -49,12 +49,16 @@ def local_path(source: str) -> Path:
     Raises:
         SourceError: a `file://` address of another machine, or a relative one.
     """
-    if scheme_of(source) == "":
-        return Path(source).expanduser()
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source if scheme_of(source) else "")
+        path = Path(url2pathname(parts.path) if scheme_of(source) else source).expanduser()
+    except (RuntimeError, ValueError):
+        raise SourceError("not a valid path") from None
     if parts.netloc not in ("", "localhost"):
         raise SourceError("file:// takes an absolute path of this machine, as in file:///data/file")
-    return Path(url2pathname(parts.path))
+    if "\0" in str(path):
+        raise SourceError("not a valid path")
+    return path
 
 
 def check_address(address: str) -> None:
@@ -95,7 +99,7 @@ def shown(source: str) -> str:
         host, slash, path = rest.partition("/")
         # In hf://org/repo@REVISION/file the @ stands in the path.
         source = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + ("?…" if query else "")
-    return "".join(character if character.isprintable() else "?" for character in source)
+    return _printable(source)
 
 
 def joined(prefix: str, name: str) -> str:
@@ -107,6 +111,10 @@ def joined(prefix: str, name: str) -> str:
 def name_in(source: str) -> str:
     """The last part of a source, for a progress bar."""
     return unquote(source.partition("?")[0].rstrip("/").rpartition("/")[2])
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -100,6 +100,10 @@ def answer_in_time(ask: Callable[[], Result], patience: Patience) -> Result:
     return answer.result(2 * patience.timeout)
 
 
+class TooSlow(SourceError):
+    """Bytes come, but hardly any."""
+
+
 class Pace:
     """Ends a transfer that crawls: a timeout alone never ends a server that sends a byte a second."""
 
@@ -110,12 +114,12 @@ class Pace:
         """Count the bytes that arrived.
 
         Raises:
-            SourceError: fewer than `min_rate` a second on average over the last window of `timeout` seconds.
+            TooSlow: fewer than `min_rate` a second on average over the last window of `timeout` seconds.
         """
         self.bytes += size
         elapsed = time.monotonic() - self.start
         if elapsed < self.patience.timeout:
             return
         if self.bytes < self.patience.min_rate * elapsed:
-            raise SourceError(f"too slow: {self.bytes} bytes in {elapsed:.1f} s", passing=True)
+            raise TooSlow(f"too slow: {self.bytes} bytes in {elapsed:.1f} s", passing=True)
         self.bytes, self.start = 0, time.monotonic()

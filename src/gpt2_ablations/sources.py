@@ -79,8 +79,8 @@ def fetch_messages(
     destination, patience = Path(destination), patience or patience_from_environment()
 
     def take(place: str) -> None:
-        with _at_hand(place, destination, patience) as path:
-            content = read_messages(path)
+        with _partial_file(destination, keep=False) as partial:
+            content = read_messages(read_or_download(place, partial, patience, SMALL))
         _check(hashlib.sha256(content).hexdigest(), sha256, sha_setting if is_local(place) else None)
         with write_whole(destination) as partial:
             partial.write_bytes(content)
@@ -155,11 +155,11 @@ def local_file(place: str) -> Path:
         SourceError: there is no such file, or it cannot be read.
     """
     path = local_path(place)
-    if path.is_dir():
-        raise SourceError("a folder, not a file")
-    if not path.is_file():
-        raise SourceError("no such file", missing=True)
     try:
+        if path.is_dir():
+            raise SourceError("a folder, not a file")
+        if not path.is_file():
+            raise SourceError("no such file", missing=True)
         path.open("rb").close()
     except OSError as error:
         raise SourceError(f"cannot be read ({error.strerror})") from None
@@ -190,8 +190,6 @@ def _take_file(
 
 
 def _copy_local(path: Path, destination: Path, sha256: str | None, sha_setting: str | None) -> None:
-    if destination.exists() and path.samefile(destination):
-        return _check_file(path, sha256, sha_setting)
     # A copy, no link: the user may change the original, and the verified bytes must stay.
     with write_whole(destination) as partial:
         shutil.copyfile(path, partial)
@@ -199,32 +197,32 @@ def _copy_local(path: Path, destination: Path, sha256: str | None, sha_setting: 
 
 
 def _download(address: str, destination: Path, sha256: str | None, patience: Patience, max_bytes: int | None) -> None:
-    partial = destination.with_name(f".{destination.name}.part")
-    if sha256 is None:
-        # Only a hash can tell that the beginning left by an earlier run, or another place, is that of this file.
-        partial.unlink(missing_ok=True)
-    resumed = partial.exists()
-    web.download(address, partial, patience, max_bytes)
-    try:
-        _check_file(partial, sha256, None)
-    except SourceError:
-        partial.unlink()
-        if not resumed:
-            raise
-        return _download(address, destination, sha256, patience, max_bytes)
-    with write_whole(destination) as whole:
-        partial.rename(whole)
+    # Only a hash can tell that the beginning left by an earlier run, or another place, is that of this file.
+    with _partial_file(destination, keep=sha256 is not None) as partial:
+        resumed = partial.exists()
+        web.download(address, partial, patience, max_bytes)
+        try:
+            _check_file(partial, sha256, None)
+        except SourceError:
+            partial.unlink()
+            if not resumed:
+                raise
+            return _download(address, destination, sha256, patience, max_bytes)
+        with write_whole(destination) as whole:
+            partial.rename(whole)
 
 
 @contextmanager
-def _at_hand(place: str, destination: Path, patience: Patience) -> Iterator[Path]:
-    """A small file's content, for as long as the block lasts."""
+def _partial_file(destination: Path, keep: bool) -> Iterator[Path]:
+    """Where a download grows; with `keep`, one that breaks is resumed by the next place or the next run."""
     partial = destination.with_name(f".{destination.name}.part")
-    partial.unlink(missing_ok=True)
-    try:
-        yield read_or_download(place, partial, patience, SMALL)
-    finally:
+    if not keep:
         partial.unlink(missing_ok=True)
+    try:
+        yield partial
+    finally:
+        if not keep:
+            partial.unlink(missing_ok=True)
 
 
 def _check_file(path: Path, sha256: str | None, sha_setting: str | None) -> None:

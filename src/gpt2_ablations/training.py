@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import LoaderOrder, ModelInputs, cut_batches
+from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .config import ModelConfig
 from .errors import InputError
 from .experiment import Experiment
@@ -109,8 +109,9 @@ class Finetuning:
         precision: str = "float32",
         micro_batch_size: int | None = None,
     ):
-        self.experiment, self.inputs, self.device, self.precision = experiment, inputs, device, precision
+        self.experiment, self.device, self.precision = experiment, device, precision
         self.classifier = classifier.to(device)
+        self.inputs = move_inputs(inputs, device)
         self.parameters = [p for p in classifier.parameters() if p.requires_grad]
         # The optimizer must hold every trained parameter and no other: a forgotten one would silently stay as it is.
         assert self.parameters and all(p.is_leaf for p in self.parameters)

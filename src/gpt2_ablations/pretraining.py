@@ -1,0 +1,115 @@
+"""Pretrains the demo's miniature GPT-2 models: next-token prediction on generated conversations, for seconds."""
+
+import math
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import ModelConfig
+from .demo import generate_pretraining_text
+from .experiment import PAD_TOKEN
+from .files import write_whole
+from .model import Block, sequences
+from .tokens import VOCABULARY_SIZE
+
+STEPS = 300
+WARM_UP_STEPS = 20
+BATCH_SIZE = 8
+LEARNING_RATE = 1e-2
+INITIAL_STD = 0.08
+# A final norm that starts with a high gain learns faster, and makes the small steps of finetuning count in the head.
+INITIAL_FINAL_GAIN = 4.0
+# The text is bytes and padding: pretraining holds no other rows of the token embedding.
+N_BYTES = 256
+
+
+class LanguageModel(nn.Module):
+    """GPT-2 with its token embedding as output layer; parameters carry the names of the Hugging Face checkpoints."""
+
+    def __init__(self, model: ModelConfig, vocabulary: int):
+        super().__init__()
+        self.wte = nn.Embedding(vocabulary, model.n_embd)
+        self.wpe = nn.Embedding(model.n_positions, model.n_embd)
+        self.h = nn.ModuleList(Block(model.n_embd, model.n_head) for _ in range(model.n_layer))
+        self.ln_f = nn.LayerNorm(model.n_embd, eps=1e-5)
+
+    def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B * T, vocabulary)
+        n, t = ids.shape
+        batch = sequences(torch.full((n,), t), read=None, causal=True)
+        x = (self.wte(ids) + self.wpe.weight[:t]).flatten(0, 1)
+        for block in self.h:
+            x = block(x, batch)
+        return self.ln_f(x) @ self.wte.weight.t()
+
+
+def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> tuple[float, float]:
+    """Pretrain a miniature and write it as a checkpoint; the same one for the same seed and number of threads.
+
+    Returns: the loss of the first batch and the mean loss of the last ten.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    language_model = LanguageModel(model, N_BYTES + 1)
+    _initialise(language_model, generator)
+    streams = torch.tensor(generate_pretraining_text(steps * BATCH_SIZE, model.n_positions + 1, seed))
+    streams[streams == PAD_TOKEN] = N_BYTES
+    losses = _train(language_model, streams.view(steps, BATCH_SIZE, -1))
+    first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
+    print(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after", file=sys.stderr)
+    with write_whole(path) as partial:
+        save_file(_checkpoint(language_model, model, generator), partial, metadata={"format": "pt"})
+    return first, last
+
+
+def _initialise(language_model: LanguageModel, generator: torch.Generator) -> None:
+    residual_std = INITIAL_STD / math.sqrt(2 * len(language_model.h))
+    for name, parameter in language_model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim == 2:
+            std = residual_std if name.endswith("c_proj.weight") else INITIAL_STD
+            nn.init.normal_(parameter, std=std, generator=generator)
+    nn.init.constant_(language_model.ln_f.weight, INITIAL_FINAL_GAIN)
+
+
+def _train(language_model: LanguageModel, batches: Tensor) -> list[float]:
+    """One step a batch of [steps, B, T + 1]; linear warm-up, then half a cosine down to zero.
+
+    Returns: the loss of every batch.
+    """
+    optimizer = torch.optim.AdamW(
+        language_model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1, (step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * step / len(batches))) / 2,
+    )
+    losses = []
+    for ids in batches:
+        loss = F.cross_entropy(language_model(ids[:, :-1]), ids[:, 1:].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(language_model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _checkpoint(language_model: LanguageModel, model: ModelConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Every tensor of a Hugging Face GPT-2 file, the attention masks included.
+
+    Tokens that the text lacks keep an embedding as it was before pretraining.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in language_model.state_dict().items()}
+    learned = tensors["wte.weight"]
+    wte = nn.init.normal_(torch.empty(VOCABULARY_SIZE, model.n_embd), std=INITIAL_STD, generator=generator)
+    wte[:N_BYTES], wte[PAD_TOKEN] = learned[:N_BYTES], learned[N_BYTES]
+    tensors["wte.weight"] = wte
+    for index in range(model.n_layer):
+        mask = torch.ones(model.n_positions, model.n_positions).tril()
+        tensors[f"h.{index}.attn.bias"] = mask.view(1, 1, *mask.shape)
+    return tensors
