@@ -6,6 +6,9 @@ min_version("9.0")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/demo.smk"
 include: "workflow/rules/dataset.smk"
@@ -19,3 +22,8 @@ rule all:
     input:
         PATHS.table,
         PATHS.table_data,
+        PATHS.comparison,
+        PATHS.interpretation,
+        rules.draw.output,
+        rules.draw_rows.output,
+        expand(f"{PATHS.results}/pages/{{page}}.html", page=PAGES),

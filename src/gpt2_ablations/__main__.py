@@ -167,7 +167,8 @@ def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .files import write_text_whole
     from .paths import Paths
-    from .table import read_runs, table_csv, table_markdown
+    from .runs import read_runs
+    from .table import table_csv, table_markdown
 
     config = load_config(arguments.config)
     rows = select_rows(config, _experiments(config))
@@ -227,7 +228,8 @@ def page_command(arguments: argparse.Namespace) -> None:
 def readme_command(arguments: argparse.Namespace) -> None:
     """write the table into the README, between its markers"""
     from .readme import readme_block, readme_difference, update_readme
-    from .table import read_runs, table_markdown
+    from .runs import read_runs
+    from .table import table_markdown
 
     config = load_config(arguments.config)
     experiments = _experiments(config)

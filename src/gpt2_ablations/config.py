@@ -157,7 +157,7 @@ def load_models(path: str | Path) -> dict[str, ModelConfig]:
             raise input_error(error, where, ModelConfig.model_fields) from None
         if model.n_embd % model.n_head:
             raise InputError(
-                f"{where}: n_embd is {model.n_embd}, no multiple of n_head {model.n_head}; each head takes an equal part"
+                f"{where}: n_embd is {model.n_embd}, no multiple of n_head {model.n_head}: heads are of one size"
             )
         folder = model_folder(name)
         if not folder:

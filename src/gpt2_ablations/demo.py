@@ -17,11 +17,12 @@ MESSAGES_SEED = 123
 LONGEST_MESSAGE = 40
 
 # For each slot of the grammar the words that ham and spam prefer; a shared one says nothing.
-OPENERS = (("hey", "ok", "mum", "so", "now"), ("dear", "free", "win", "so", "now"))
-VERBS = (("see", "read", "open", "feed", "rest"), ("send", "get", "pay", "order", "trade"))
+GREETINGS = (("hey", "mum", "so", "ok", "now"), ("dear", "free", "so", "ok", "now"))
+VERBS = (("see", "read", "open", "feed", "bake"), ("get", "pay", "win", "claim", "trade"))
 NOUNS = (("tea", "rain", "desk", "shoes", "bread"), ("sale", "cash", "loan", "bet", "deal"))
 DETERMINERS = ("the", "a", "my", "your")
-OWN_WORDS = 0.82  # how often a slot holds a word of the message's own kind
+OWN_WORDS = 0.85  # how often a slot holds a word of the message's own kind
+DISGUISED = 0.04  # how many messages have the words of the other kind
 TYPOS = 0.1  # how many messages lack a letter
 
 
@@ -33,14 +34,19 @@ def generate_messages(path: Path, seed: int = MESSAGES_SEED) -> None:
 
 def _messages(seed: int) -> list[tuple[str, str]]:
     rng = random.Random(seed)
-    return [(label, _message(rng, kind)) for _ in range(MESSAGES_PER_KIND) for label, kind in LABELS.items()]
+    messages = []
+    for _ in range(MESSAGES_PER_KIND):
+        for label, kind in LABELS.items():
+            words_of = 1 - kind if rng.random() < DISGUISED else kind
+            messages.append((label, _message(rng, words_of, greeting=True)))
+    return messages
 
 
-def _message(rng: random.Random, kind: int) -> str:
+def _message(rng: random.Random, kind: int, greeting: bool) -> str:
     def word(slot: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
         return rng.choice(slot[kind if rng.random() < OWN_WORDS else 1 - kind])
 
-    words = [word(OPENERS)]
+    words = [word(GREETINGS)] if greeting else []
     for _ in range(rng.randint(2, 3)):
         words += [word(VERBS), rng.choice(DETERMINERS), word(NOUNS)]
     while len(" ".join(words)) > LONGEST_MESSAGE:
@@ -55,9 +61,9 @@ def _message(rng: random.Random, kind: int) -> str:
 def generate_pretraining_text(n_streams: int, length: int, seed: int) -> list[list[int]]:
     """Conversations as token ids: unlabelled text of the demo's language, none of its messages among it.
 
-    A conversation's messages are of one kind. Runs of the padding token stand between them, as end-of-text tokens
-    stand between documents, some as long as the padding of a short message. What comes after a run depends on what
-    stood before it, so a model has to carry the kind across the padding.
+    A conversation's messages are of one kind; the first greets. Runs of the padding token stand between them, as
+    end-of-text tokens stand between documents, some as long as the padding of a short message. What comes after a run
+    depends on what stood before it, so a model has to carry the kind across the padding.
 
     Args:
         length: tokens of each stream.
@@ -71,7 +77,7 @@ def _conversation(rng: random.Random, length: int, known: set[str]) -> list[int]
     kind = rng.choice(list(LABELS.values()))
     tokens: list[int] = []
     while len(tokens) < length:
-        text = _message(rng, kind)
+        text = _message(rng, kind, greeting=not tokens)
         if text not in known:
             # Short runs are the common ones: they show soon, and often, that the kind stays.
             run = int(math.exp(rng.uniform(0, math.log(LONGEST_MESSAGE))))

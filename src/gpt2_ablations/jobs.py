@@ -63,9 +63,7 @@ def fetch_weights(config: Config, model_size: str) -> None:
     model = load_models(config.models)[model_size]
     destination = Paths(config.results).weights(model_size)
     entry = f"{config.models}: {model_size}"
-    sources.fetch_file(
-        [model.source], destination, model.sha256, f"{entry}: source", sha_setting=f"{entry}: sha256"
-    )
+    sources.fetch_file([model.source], destination, model.sha256, f"{entry}: source", sha_setting=f"{entry}: sha256")
     try:
         check_checkpoint(destination, model)
     except InputError:

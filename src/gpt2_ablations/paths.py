@@ -50,3 +50,15 @@ class Paths:
     @property
     def table_data(self) -> Path:
         return self._path("table.csv")
+
+    @property
+    def comparison(self) -> Path:
+        return self._path("comparison.md")
+
+    @property
+    def interpretation(self) -> Path:
+        return self._path("interpretation.md")
+
+    @property
+    def plots(self) -> Path:
+        return self._path("plots")

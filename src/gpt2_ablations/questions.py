@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InputError
-from .validation import allowed_names, input_error
+from .validation import input_error
 from .yamlfile import load_yaml
 
 Measure = Literal["test_accuracy", "train_validation_gap", "training_time", "trained_parameters", "memory"]
@@ -45,15 +45,22 @@ class Question(BaseModel):
     pairs: Annotated[list[tuple[str, str]], BeforeValidator(_pairs)]
     measures: Annotated[list[Measure], Field(min_length=1), BeforeValidator(_measures)]
 
+    @property
+    def rows(self) -> set[str]:
+        """All rows the question asks about."""
+        return {row for pair in self.pairs for row in pair}
 
-def load_questions(path: str | Path, rows: Collection[str]) -> dict[str, Question]:
-    """The questions by id, in the file's order.
+
+def load_questions(path: str | Path, rows: Collection[str]) -> tuple[dict[str, Question], int]:
+    """The questions by id, in the file's order, and how many others ask about rows that this table lacks.
+
+    A table of one's own need not have the document's rows.
 
     Args:
         rows: all rows of the experiments file.
 
     Raises:
-        InputError: the file cannot be read, or a key, value or row is wrong.
+        InputError: the file cannot be read, or a key or value is wrong.
     """
     questions = {}
     for name, entry in load_yaml(path).items():
@@ -64,8 +71,6 @@ def load_questions(path: str | Path, rows: Collection[str]) -> dict[str, Questio
             question = Question.model_validate(entry)
         except ValidationError as error:
             raise input_error(error, where, Question.model_fields) from None
-        for row in dict.fromkeys(row for pair in question.pairs for row in pair):
-            if row not in rows:
-                raise InputError(f"{where}: pairs names row '{row}', which does not exist; {allowed_names(row, rows)}")
         questions[name] = question
-    return questions
+    answerable = {name: question for name, question in questions.items() if question.rows <= set(rows)}
+    return answerable, len(questions) - len(answerable)

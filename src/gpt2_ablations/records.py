@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import InputError
 from .files import write_text_whole, write_whole
 from .training import Result
 
@@ -44,17 +43,3 @@ def write_run(folder: Path, metrics: dict, result: Result, test_labels: Tensor) 
         for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
             writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
     write_text_whole(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_metrics(path: str | Path) -> dict:
-    """A run's metrics.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; train the row first") from None
-    except (ValueError, UnicodeDecodeError):
-        raise InputError(f"{path}: not valid JSON; delete it and run again") from None

@@ -49,6 +49,8 @@ class Metrics(_Part):
     test_total: Total
     seconds: Seconds
     device_name: str
+    precision: str = "float32"
+    context_length: Annotated[int, Field(ge=1)] | None = None
     trainable_parameters: Count | None = None
     peak_memory_mb: PeakMemory = PeakMemory()
     features_peak_memory_mb: Megabytes = None

@@ -36,10 +36,11 @@ def bootstrap_interval(reference: np.ndarray, other: np.ndarray) -> tuple[float,
     """A 95% interval of the difference in accuracy, other minus reference, as fractions.
 
     Paired percentile bootstrap. Each replicate draws as many messages as there are, with replacement, once for both
-    rows: a drawn message brings its result in both rows and with every seed. With several seeds it also draws as many
-    seeds as there are, with replacement, once for both rows, and independently of the messages. The difference is the
-    mean over drawn messages and drawn seeds. A few seeds cannot show their full spread, so that with two or three the
-    interval is somewhat too narrow. The draws are the same in every run of the program.
+    rows: a drawn message brings its result in both rows and with every seed. With several seeds it also draws seeds,
+    with replacement, once for both rows and independently of the messages; one fewer than there are, because drawing
+    as many would understate the variance between seeds by the factor (seeds - 1) / seeds. The replicate is the mean
+    difference over drawn messages and drawn seeds. Two or three seeds can still say little about the spread of others.
+    The draws are the same in every run of the program.
 
     Args:
         reference, other: bool [seeds, messages], the same seeds and messages in the same order.
@@ -47,13 +48,15 @@ def bootstrap_interval(reference: np.ndarray, other: np.ndarray) -> tuple[float,
     differences = other.astype(np.int8) - reference.astype(np.int8)
     # Messages with equal results are interchangeable: it is enough to draw how often each pattern occurs.
     patterns, counts = np.unique(differences, axis=1, return_counts=True)  # [seeds, patterns]
+    patterns = patterns.astype(float)  # products of integers are slow
     n_seeds, n_messages = differences.shape
+    n_drawn = max(n_seeds - 1, 1)
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     replicates = []
     for _ in range(REPLICATES // REPLICATES_AT_ONCE):
-        seeds = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), REPLICATES_AT_ONCE)
+        seeds = generator.multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), REPLICATES_AT_ONCE)
         messages = generator.multinomial(n_messages, counts / n_messages, REPLICATES_AT_ONCE)
-        replicates.append(((seeds @ patterns) * messages).sum(axis=1) / (n_seeds * n_messages))
+        replicates.append(((seeds @ patterns) * messages).sum(axis=1) / (n_drawn * n_messages))
     low, high = np.quantile(np.concatenate(replicates), [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 

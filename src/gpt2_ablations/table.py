@@ -3,36 +3,20 @@
 import csv
 import io
 import statistics
-from collections.abc import Mapping
 
-from .config import Config
 from .experiment import NO_IGNORE_INDEX, OPTIONS, Experiment
 from .markdown import markdown_table
-from .paths import Paths
-from .records import read_metrics
+from .runs import Run, Runs, notes
 
-ACCURACIES = {"Training acc": "train_acc", "Validation acc": "val_acc", "Test acc": "test_acc"}
+ACCURACIES = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
 MISSING = "–"
-
-Runs = Mapping[str, list[dict]]
-
-
-def read_runs(config: Config, experiments: dict[str, Experiment]) -> dict[str, list[dict]]:
-    """The metrics of every row, a list over the configured seeds; rows and seeds that have not run are left out.
-
-    Raises:
-        InputError: a metrics file is damaged.
-    """
-    paths = Paths(config.results)
-    files = {row: [paths.row(row, seed) / "metrics.json" for seed in config.seeds] for row in experiments}
-    return {row: [read_metrics(file) for file in of_row if file.is_file()] for row, of_row in files.items()}
 
 
 def table_markdown(experiments: dict[str, Experiment], runs: Runs) -> str:
     """The table as markdown, with a line below it for each note or precision the runs name.
 
     Args:
-        runs: the metrics of each row by seed, as `read_runs` gives; a row without any shows `–`.
+        runs: as `runs.read_runs` gives; a row without any shows `–`.
     """
     rows = [[row, *_cells(experiment, runs.get(row, [])).values()] for row, experiment in experiments.items()]
     headers = ["", *_cells(next(iter(experiments.values())), [])]
@@ -40,12 +24,12 @@ def table_markdown(experiments: dict[str, Experiment], runs: Runs) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _cells(experiment: Experiment, runs: list[dict]) -> dict[str, str]:
-    cells = setting_cells(experiment, runs[0]["context_length"] if runs else None)
-    for header, key in ACCURACIES.items():
-        cells[header] = accuracy_text([run[key] for run in runs])
-    cells["Training time"] = f"{statistics.fmean(map(table_minutes, runs)):.2f} min" if runs else MISSING
-    cells["CPU/GPU"] = ", ".join(dict.fromkeys(run["device_name"] for run in runs)) or MISSING
+def _cells(experiment: Experiment, runs: list[Run]) -> dict[str, str]:
+    cells = setting_cells(experiment, runs[0].metrics.context_length if runs else None)
+    for header, split in ACCURACIES.items():
+        cells[header] = accuracy_text([run.accuracy(split) for run in runs])
+    cells["Training time"] = f"{statistics.fmean(run.minutes for run in runs):.2f} min" if runs else MISSING
+    cells["CPU/GPU"] = ", ".join(dict.fromkeys(run.metrics.device_name for run in runs)) or MISSING
     return cells
 
 
@@ -92,17 +76,12 @@ def accuracy_text(fractions: list[float]) -> str:
     return f"{text} ± {100 * statistics.stdev(fractions):.2f}" if len(fractions) > 1 else text
 
 
-def table_minutes(metrics: dict) -> float:
-    """The table's training time: the frozen part and the training loop, in minutes."""
-    return (metrics["seconds"]["features"] + metrics["seconds"]["training"]) / 60
-
-
 def _remarks(runs: Runs) -> list[str]:
     """What a reader must know of the numbers, a line each."""
-    of_all = [run for of_row in runs.values() for run in of_row]
-    remarks = list(dict.fromkeys(run["note"] for run in of_all if run.get("note")))
-    for precision in sorted({run["precision"] for run in of_all} - {"float32"}):
-        rows = [row for row, of_row in runs.items() if any(run["precision"] == precision for run in of_row)]
+    remarks = notes(runs)
+    precisions = {row: {run.metrics.precision for run in of_row} for row, of_row in runs.items()}
+    for precision in sorted(set().union(*precisions.values()) - {"float32"}):
+        rows = [row for row, found in precisions.items() if precision in found]
         which = f"row{'s' if len(rows) > 1 else ''} {', '.join(rows)}"
         if len(rows) == sum(map(bool, runs.values())):
             which = "all rows"
@@ -112,13 +91,14 @@ def _remarks(runs: Runs) -> list[str]:
 
 def table_csv(experiments: dict[str, Experiment], runs: Runs) -> str:
     """A line for each row and seed: the options, the accuracies as fractions, seconds and device."""
-    measured = ("train_acc", "val_acc", "test_acc")
+    measured = [f"{split}_acc" for split in ACCURACIES.values()]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["row", "seed", *OPTIONS, *measured, "seconds", "device_name"])
     for row, experiment in experiments.items():
         for run in runs.get(row, []):
             options = [getattr(experiment, option) for option in OPTIONS]
-            seconds = round(60 * table_minutes(run), 3)
-            writer.writerow([row, run["seed"], *options, *(run[key] for key in measured), seconds, run["device_name"]])
+            accuracies = [run.accuracy(split) for split in ACCURACIES.values()]
+            seconds = round(60 * run.minutes, 3)
+            writer.writerow([row, run.seed, *options, *accuracies, seconds, run.metrics.device_name])
     return buffer.getvalue()

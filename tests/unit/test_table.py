@@ -2,21 +2,21 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
 from gpt2_ablations.config import load_experiments, load_models
 from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.runs import Metrics, Run
 from gpt2_ablations.table import setting_cells, table_csv, table_markdown
 from tests.conftest import CHECKOUT
 
 DOCUMENT = (CHECKOUT / "tests" / "unit" / "document_table.md").read_text()
 
 
-def run(row: str, **changes) -> dict:
+def run(row: str, seed: int = 123, **changes) -> Run:
     metrics = {
-        "row": row,
-        "seed": 123,
         "context_length": 120,
         "train_acc": 0.9663,
         "val_acc": 0.9933,
@@ -26,7 +26,9 @@ def run(row: str, **changes) -> dict:
         "precision": "float32",
         "note": None,
     }
-    return metrics | changes
+    for split, total in (("train", 1040), ("val", 149), ("test", 300)):
+        metrics |= {f"{split}_correct": 0, f"{split}_total": total}
+    return Run(row, seed, Path(), Metrics.model_validate(metrics | changes))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def rows() -> dict[str, Experiment]:
     return load_experiments(CHECKOUT / "config" / "experiments.yaml", models, "config/models.yaml")
 
 
-def published_runs() -> dict[str, list[dict]]:
+def published_runs() -> dict[str, list[Run]]:
     with open(CHECKOUT / "config" / "published.csv", newline="") as file:
         published = list(csv.DictReader(file))
     return {

@@ -21,7 +21,7 @@ rule generate_messages:
 
 rule pretrain_miniature:
     input:
-        code=code("demo", "model"),
+        code=code("demo", "model", "pretraining"),
     output:
         f"{DEMO_FOLDER}/{{stem}}.safetensors",
     log:
@@ -31,7 +31,6 @@ rule pretrain_miniature:
     conda:
         ENVIRONMENT
     params:
-        config=CONFIG,
         model=lambda wildcards, output: next(
             (
                 json.dumps({name: model.model_dump()})
@@ -41,4 +40,4 @@ rule pretrain_miniature:
             None,
         ),
     shell:
-        "python3 -m gpt2_ablations pretrain_miniature --log {log:q} --config {params.config:q} --model {params.model:q} --output {output:q}"
+        "python3 -m gpt2_ablations pretrain_miniature --log {log:q} --model {params.model:q} --output {output:q}"

@@ -1,0 +1,178 @@
+"""interpretation.md: the questions of the comparisons file, answered with this run's numbers."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from .config import Config, select_rows
+from .experiment import Experiment
+from .labels import load_defaults, row_labels
+from .markdown import markdown_table
+from .measures import MEASURES, interval
+from .paired import PairedResult, compare_rows, prediction_reader
+from .questions import Question, load_questions
+from .runs import Runs, notes, read_runs
+from .statistics import LEVEL, holm
+from .wording import MISSING, counted, listing, p_equals, p_value, quoted, rows_named, signed
+
+SEEDS_LISTED = 10
+HOW_TO_READ = """\
+Each question compares rows with a reference on the same test messages. The interval is a 95% paired bootstrap over \
+{over}. The p-value is {test}. A row is called better or worse only if p is below 5% and the interval leaves out zero; \
+the difference stands if p is below 5% after Holm's correction too. Times hold the frozen part and the training loop; \
+memory is the largest peak of a row's jobs."""
+ONE_SEED = "McNemar's exact test: it looks only at the messages that one of the two rows gets right and the other wrong"
+MANY_SEEDS = (
+    "the exact sign-flip test over messages, which is McNemar's test carried over to several seeds: a message counts"
+    " once, with its results over all seeds, and it speaks of the models as trained here, while the interval allows for"
+    " other seeds too"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One pair of rows of a question. result: None where there is nothing to compare; p_holm: None if not tested."""
+
+    question: Question
+    reference: str
+    other: str
+    result: PairedResult | None
+    p_holm: float | None = None
+
+    @property
+    def tested(self) -> bool:
+        return self.result is not None and "test_accuracy" in self.question.measures
+
+    @property
+    def stands(self) -> bool:
+        """Whether a difference remains when all comparisons are asked at once."""
+        return self.tested and self.result.verdict != "not distinguishable" and self.p_holm < LEVEL
+
+
+def interpretation_markdown(config: Config, experiments: dict[str, Experiment]) -> str:
+    """The text of interpretation.md, from the rows that have run.
+
+    Args:
+        experiments: all rows of the experiments file; `config.rows` selects from them.
+
+    Raises:
+        InputError: a file is wrong or damaged.
+    """
+    questions, left_out = load_questions(config.comparisons, experiments)
+    asked = set().union(*(question.rows for question in questions.values()))
+    runs = read_runs(config, [row for row in select_rows(config, experiments) if row in asked])
+    labels = row_labels(experiments, load_defaults(config))
+    answers = _answer(questions, runs)
+    many = any(answer.tested and len(answer.result.seeds) > 1 for of_one in answers.values() for answer in of_one)
+    over = "the messages and over the seeds" if many else "the messages"
+    parts = ["# What this run says", *quoted(notes(runs)), _summary(answers)]
+    if left_out:
+        parts.append(f"{counted(left_out, 'question')} of {config.comparisons} ask about rows that this table lacks.")
+    parts += [HOW_TO_READ.format(over=over, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
+    for number, (name, question) in enumerate(questions.items(), start=1):
+        parts.append(f"## {number}. {question.question}")
+        for answer in answers[name]:
+            parts += _answer_text(answer, labels, runs)
+    return "\n\n".join(parts) + "\n"
+
+
+def _answer(questions: dict[str, Question], runs: Runs) -> dict[str, list[Answer]]:
+    """The answers to each question, with Holm's correction over all tests of all questions."""
+    read = prediction_reader()
+    answers = {
+        name: [Answer(question, *pair, compare_rows(*pair, runs, read)) for pair in question.pairs]
+        for name, question in questions.items()
+    }
+    corrected = iter(holm([answer.result.p for of_one in answers.values() for answer in of_one if answer.tested]))
+    return {
+        name: [replace(answer, p_holm=next(corrected)) if answer.tested else answer for answer in of_one]
+        for name, of_one in answers.items()
+    }
+
+
+def _summary(by_question: dict[str, list[Answer]]) -> str:
+    answers = [answer for of_one in by_question.values() for answer in of_one]
+    tested = [answer for answer in answers if answer.tested]
+    verdicts = Counter(answer.result.verdict for answer in tested)
+    different = verdicts["better"] + verdicts["worse"]
+    asked = f"{counted(len(by_question), 'question')} with {counted(len(answers), 'comparison')} of two rows"
+    if not tested:
+        return f"{asked}; the rows they need have not run yet."
+    could = "all" if len(tested) == len(answers) else f"{len(tested)}"
+    standing = sum(answer.stands for answer in tested)
+    return (
+        f"{asked}; {could} could be tested for test accuracy. One at a time, {verdicts['better']} find the row better"
+        f" than its reference, {verdicts['worse']} worse, and {verdicts['not distinguishable']} cannot tell them apart"
+        f" at this sample size. Asked all at once, {standing} of these {different} differences stand after Holm's"
+        " correction."
+    )
+
+
+def _overview(by_question: dict[str, list[Answer]]) -> str:
+    """A line for each comparison."""
+    rows = []
+    for number, answers in enumerate(by_question.values(), start=1):
+        for answer in answers:
+            cells = [str(number), f"{answer.other} against {answer.reference}"]
+            if answer.tested:
+                result = answer.result
+                verdict = result.verdict + (", stands" if answer.stands else "")
+                cells += [signed(100 * result.difference), interval(result), p_value(result.p)]
+                cells += [p_value(answer.p_holm), verdict]
+            else:
+                cells += [MISSING] * 4 + ["not tested" if answer.result else "not run"]
+            rows.append(cells)
+    headers = ["Question", "Rows", "Difference in points", "95% interval", "p", "p after Holm", "The row is"]
+    return markdown_table(headers, rows)
+
+
+def _answer_text(answer: Answer, labels: dict[str, str], runs: Runs) -> list[str]:
+    """The paragraphs on one pair: the answer in a sentence, the measures, and how the two rows disagree."""
+    title = f"### {labels[answer.other]}, against {labels[answer.reference]}"
+    result = answer.result
+    if result is None:
+        missing = [row for row in (answer.reference, answer.other) if not runs.get(row)]
+        why = f"Missing: {rows_named(missing)}." if missing else "The two rows have no seed in common."
+        return [title, f"**No answer yet.** {why}"]
+    headers = ["Measure", f"Row {answer.reference}", f"Row {answer.other}", "Difference or ratio"]
+    rows = [MEASURES[measure](result) for measure in answer.question.measures]
+    sentence = [f"**{_sentence(answer)}**"] if answer.tested else []
+    return [title, *sentence, markdown_table(headers, rows), *_remarks(answer)]
+
+
+def _sentence(answer: Answer) -> str:
+    result = answer.result
+    row, reference = f"Row {answer.other}", f"row {answer.reference}"
+    if not result.for_other and not result.for_reference:
+        return f"{row} is not distinguishable from {reference} at this sample size: they agree on every message."
+    if result.verdict == "not distinguishable":
+        return f"{row} is not distinguishable from {reference} at this sample size."
+    points = f"{abs(100 * result.difference):.2f} points"
+    holds = "" if answer.stands else ", taken by itself; with all questions asked at once this is not certain"
+    return f"{row} is {result.verdict} than {reference} by {points}{holds}."
+
+
+def _remarks(answer: Answer) -> list[str]:
+    result = answer.result
+    lines = []
+    if answer.tested:
+        row, reference = f"row {answer.other}", f"row {answer.reference}"
+        if len(result.seeds) == 1:
+            lines.append(f"Messages that only {row} gets right: {result.for_other}, only {reference}:")
+        else:
+            lines.append(f"Messages that {row} gets right with more seeds than {reference}: {result.for_other}, fewer:")
+        lines.append(
+            f"{result.for_reference}; {_test_name(result)} {p_equals(result.p)} (after Holm's correction"
+            f" {p_equals(answer.p_holm)})."
+        )
+    devices = {run.metrics.device_name for run in [*result.reference, *result.other]}
+    if "training_time" in answer.question.measures and len(devices) > 1:
+        lines.append(f"The times come from different devices: {listing(sorted(devices))}.")
+    if len(result.seeds) > SEEDS_LISTED:
+        lines.append(f"{len(result.seeds)} seeds that both rows have.")
+    elif len(result.seeds) > 1:
+        lines.append(f"Seeds: {listing([str(seed) for seed in result.seeds])}.")
+    return [" ".join(lines)] if lines else []
+
+
+def _test_name(result: PairedResult) -> str:
+    return "exact McNemar" if len(result.seeds) == 1 else "exact sign-flip"

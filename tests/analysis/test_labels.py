@@ -1,0 +1,55 @@
+"""Labels: a row is named by what it changes."""
+
+import pytest
+
+from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.labels import load_defaults, row_label, row_labels
+
+
+def test_the_rows_of_the_document(results):
+    labels = row_labels(results.experiments, load_defaults(results.config))
+    assert list(labels.values()) == [
+        "1: defaults",
+        "2: first token",
+        "3: last layer",
+        "4: last two blocks",
+        "5: all layers",
+        "6: gpt2-medium",
+        "7: gpt2-large",
+        "8: gpt2-xl",
+        "9: gpt2-xl, all layers",
+        "10: random weights, all layers",
+        "11: LoRA (rank 16, alpha 16)",
+        "12: gpt2-xl, LoRA (rank 16, alpha 8)",
+        "13: full context length",
+        "14: no padding (batch size 1)",
+        "15: no padding (batch size 8)",
+        "16: last real token",
+        "17: no causal mask",
+        "18: ignore_index 50256",
+        "19: averaged embeddings",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ({"context_length": 64, "num_epochs": 1}, "x: context length 64, 1 epoch"),
+        ({"trainable_layers": "lora"}, "x: LoRA (rank 8, alpha 8)"),
+        ({"batch_size": 4, "accumulation_steps": 2}, "x: batch size 4, 2 accumulation steps"),
+        ({"lora_rank": 4}, "x: defaults"),
+    ],
+)
+def test_rows_of_ones_own(options, label):
+    assert row_label("x", Experiment(**options), Experiment()) == label
+
+
+def test_going_back_on_a_default_is_a_change():
+    defaults = Experiment(disable_causal_mask=True, no_padding=True, batch_size=1, ignore_index=50256)
+    assert row_label("x", Experiment(), defaults) == "x: padding, batch size 8, causal mask, no ignore_index"
+
+
+def test_another_rank_than_the_defaults():
+    defaults = Experiment(trainable_layers="lora")
+    label = row_label("x", Experiment(trainable_layers="lora", lora_rank=2, lora_alpha=0.5), defaults)
+    assert label == "x: LoRA (rank 2, alpha 0.5)"

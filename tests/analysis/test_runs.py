@@ -1,0 +1,127 @@
+"""Reading finished runs: what is missing is left out, what is damaged is named."""
+
+import json
+
+import pytest
+
+from gpt2_ablations.errors import InputError
+from gpt2_ablations.runs import notes, read_runs
+
+
+def test_rows_that_have_not_run_are_absent(results):
+    results.add("1")
+    runs = read_runs(results.config, results.experiments)
+    assert [row for row, found in runs.items() if found] == ["1"]
+    assert list(runs) == list(results.experiments)
+
+
+def test_a_failed_run_leaves_no_metrics_and_is_absent(results):
+    (results.add("1") / "metrics.json").unlink()
+    assert read_runs(results.config, ["1"]) == {"1": []}
+
+
+def test_only_configured_seeds_are_read(three_seeds):
+    for seed in (3, 7, 1):
+        three_seeds.add("1", seed=seed)
+    assert [run.seed for run in read_runs(three_seeds.config, ["1"])["1"]] == [1, 3]
+
+
+def test_time_is_that_of_the_frozen_part_and_the_loop(results):
+    results.add("1", seconds={"features": 9.0, "training": 3.0, "evaluation": 99.0})
+    assert read_runs(results.config, ["1"])["1"][0].minutes == pytest.approx(0.2)
+
+
+def test_memory_is_the_largest_peak_of_a_rows_jobs(results):
+    results.add("1", peak_memory_mb={"host": 800.0, "device": None}, features_peak_memory_mb=1200.0)
+    results.add("2", peak_memory_mb={"host": 800.0, "device": 90.0}, features_peak_memory_mb=None)
+    runs = read_runs(results.config, ["1", "2"])
+    assert runs["1"][0].peak_memory_mb == {"host": 1200.0}
+    assert runs["2"][0].peak_memory_mb == {"host": 800.0, "device": 90.0}
+
+
+def test_a_history_is_read_at_its_evaluations(results):
+    results.add("1", history=True)
+    history = read_runs(results.config, ["1"])["1"][0].history()
+    assert history["train_loss"].epochs[:2] == pytest.approx([1 / 130, 51 / 130])
+    assert history["val_acc"].epochs.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_each_note_is_told_once(results):
+    results.add("1", note="A miniature.")
+    results.add("2", note="A miniature.")
+    assert notes(read_runs(results.config, results.experiments)) == ["A miniature."]
+
+
+def edit_metrics(folder, **changes):
+    content = json.loads((folder / "metrics.json").read_text()) | changes
+    kept = {key: value for key, value in content.items() if value != "drop"}
+    (folder / "metrics.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_acc": "drop"}, "key 'test_acc' is missing"),
+        ({"test_acc": 95.0}, "test_acc is 95.0; it must be less than or equal to 1"),
+        ({"seconds": {"features": 1.0}}, "key 'seconds.training' is missing"),
+        ({"val_correct": 150}, "val_correct is 150 of val_total 149"),
+        ({"test_total": 0}, "test_total is 0"),
+    ],
+)
+def test_a_damaged_metrics_file_is_named(results, changes, message):
+    folder = results.add("1")
+    edit_metrics(folder, **changes)
+    with pytest.raises(InputError) as error:
+        read_runs(results.config, ["1"])
+    assert str(folder / "metrics.json") in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"row": ', "[]", "\x00"])
+def test_metrics_that_are_no_json_object_are_named(results, content):
+    (results.add("1") / "metrics.json").write_text(content)
+    with pytest.raises(InputError, match=r"metrics\.json: .*run the row again"):
+        read_runs(results.config, ["1"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace("index", "place"), "without index"),
+        (lambda text: text[:-40], "damaged"),
+        (lambda text: "", "empty"),
+        (lambda text: text.replace("\n7,1,", "\n7,2,"), "line 9 says index 7, label 2"),
+        (lambda text: text.replace("\n7,", "\n8,"), "line 9 says index 8"),
+        (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "it holds 299 messages, metrics.json counts 300"),
+    ],
+)
+def test_damaged_predictions_are_named(results, damage, message):
+    file = results.add("1") / "predictions.csv"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(InputError) as error:
+        read_runs(results.config, ["1"])["1"][0].predictions()
+    assert str(error.value).startswith(f"{file}: ")
+    assert message in str(error.value)
+
+
+def test_missing_predictions_are_named(results):
+    (results.add("1") / "predictions.csv").unlink()
+    with pytest.raises(InputError, match=r"predictions\.csv: no such file, though metrics\.json is there"):
+        read_runs(results.config, ["1"])["1"][0].predictions()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "x"])
+def test_a_damaged_history_is_named(results, value):
+    file = results.add("1", history=True) / "history.csv"
+    lines = file.read_text().splitlines()
+    lines[1] = f"0,1,0.5,{value},0.7,,"
+    file.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=rf"history\.csv: damaged \(train_loss in line 2 is '{value}'\)"):
+        read_runs(results.config, ["1"])["1"][0].history()
+
+
+def test_columns_that_were_added_do_no_harm(results):
+    file = results.add("1") / "predictions.csv"
+    file.write_text("\n".join(line + ",x" for line in file.read_text().splitlines()))
+    assert read_runs(results.config, ["1"])["1"][0].predictions().correct.sum() == 285

@@ -1,0 +1,77 @@
+"""Benchmarks: `make bench`. Prints a table and writes JSON; measures, never judges.
+
+    python -m tests.benchmarks [--only NAME ...] [--json FILE]
+
+Every case runs in a process of its own, so that its peak memory is its own. The matrix-product rate is the best of 10
+of a 4096 x 4096 float32 torch.mm, taken before each case: on a shared machine it drifts. FLOPs are 2 m n k of every
+product, attention over the full square; everything else is free.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from gpt2_ablations.machine import device_name
+from tests.benchmarks.cases import CASES
+from tests.conftest import environment
+
+COLUMNS = ("case", "seconds", "peak MiB", "GFLOP/s", "of the rate", "plain / this", "remark")
+
+
+def run_case(name: str, folder: Path) -> dict:
+    """Run one case in a process of its own and read what it measured."""
+    report = folder / f"{name}.json"
+    command = [sys.executable, "-m", "tests.benchmarks.cases", name, str(folder), str(report)]
+    # torch reads this when it is imported; the command line of the package sets it for itself.
+    subprocess.run(command, env=environment() | {"THP_MEM_ALLOC_ENABLE": "1", "PYTHONPATH": "src:."}, check=True)
+    return json.loads(report.read_text())
+
+
+def line(result: dict) -> str:
+    """One line of the table."""
+    rate = result.get("gflops")
+    cells = [
+        result["case"],
+        f"{result['seconds']:.3g}",
+        f"{result['peak_mb']:.0f}",
+        f"{rate:.0f}" if rate else "",
+        f"{rate / result['mm_gflops']:.0%} of {result['mm_gflops']:.0f}" if rate else "",
+        f"{result['plain_seconds'] / result['seconds']:.1f}" if result.get("plain_seconds") else "",
+        result.get("remark", ""),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--folder", type=Path, help="keep weights and features here between runs (8 GB)")
+    arguments = parser.parse_args()
+    machine = {
+        "device": device_name(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in arguments.only:
+            results.append(run_case(name, folder))
+            print(line(results[-1]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "cases": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""What is measured: rows of the table at their real dimensions, with random weights."""
+
+import contextlib
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from gpt2_ablations import jobs
+from gpt2_ablations.batches import ModelInputs, cut_batches
+from gpt2_ablations.config import ModelConfig, load_models
+from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.feature_spec import feature_spec
+from gpt2_ablations.features import Features, extract, plan_features, split_features, write_features
+from gpt2_ablations.machine import peak_host_memory_mb, set_up_torch
+from gpt2_ablations.tokens import TokenizedSplit, context_positions, load_tokens
+from gpt2_ablations.training import Finetuning, Step, build_classifier
+from gpt2_ablations.weights import RandomWeights
+from tests.benchmarks.inputs import prepare
+from tests.conftest import CHECKOUT, environment
+from tests.oracle.plain import Dimensions, build_model
+
+SMALL, XL = "gpt2-small (124M)", "gpt2-xl (1558M)"
+CPU = torch.device("cpu")
+REPEATS = 3
+# The document's program evaluates at 13 steps on 80 messages, after each epoch on 80, and at the end on all.
+STEPS, EVALUATED_MESSAGES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
+
+
+def models() -> dict[str, ModelConfig]:
+    return load_models(CHECKOUT / "config" / "models.yaml")
+
+
+def matrix_product_rate() -> float:
+    """GFLOP/s: the best of 10 of a 4096 x 4096 float32 product."""
+    a, b = torch.randn(4096, 4096), torch.randn(4096, 4096)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 4096**3 / min(seconds) / 1e9
+
+
+def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:
+    """One block, forward: its four projections, and attention over the full square."""
+    c = model.n_embd
+    return n_tokens * (24 * c * c + 4 * length * c)
+
+
+def first_messages(tokens: dict[str, TokenizedSplit], n: int) -> dict[str, TokenizedSplit]:
+    """The first n training messages, one of the other splits each: a sample for the long cases."""
+    sample = {}
+    for name, split in tokens.items():
+        kept = n - 2 if name == "train" else 1
+        lengths = split.lengths[:kept]
+        sample[name] = TokenizedSplit(split.ids[: int(lengths.sum())], lengths, split.labels[:kept])
+    return sample
+
+
+def features_case(name: str, experiment: Experiment, messages: int | None, n_layer: int | None = None) -> dict:
+    """The frozen part over a sample of messages: seconds and rate; None runs all, once."""
+    model = models()[experiment.model_size]
+    model = model.model_copy(update={"n_layer": n_layer or model.n_layer})
+    tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
+    if messages:
+        tokens = first_messages(tokens, messages)
+    spec = feature_spec(experiment, model, 123, "float32")
+    plan = plan_features(spec, model, tokens)
+    drawn = DrawnWeights(model)
+    rate = matrix_product_rate()
+    seconds = median_seconds(
+        lambda: [None for _ in extract(spec, model, plan, lambda: drawn, CPU, 2048)], REPEATS if messages else 1
+    )
+    flops = sum(block_flops(model, int(length), int(length)) for length in plan.lengths) * spec.blocks
+    remark = f"{len(plan.lengths)} messages" + (f", {n_layer} of the blocks" if n_layer else "")
+    plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
+    return {
+        "seconds": seconds,
+        "mm_gflops": rate,
+        "gflops": flops / seconds / 1e9,
+        "remark": remark,
+        "plain_seconds": plain and plain * len(plan.lengths) / 8,
+    }
+
+
+class DrawnWeights:
+    """Random weights of which one block is drawn and given again for every block: what counts is the time to use it."""
+
+    def __init__(self, model: ModelConfig):
+        source = RandomWeights(model, 123)
+        self._embeddings, self._block = source.embeddings(), source.block(0)
+        self.final_norm = source.final_norm
+
+    def embeddings(self):
+        return self._embeddings
+
+    def block(self, index: int):
+        return {name.replace("h.0.", f"h.{index}.", 1): tensor for name, tensor in self._block.items()}
+
+
+def plain_model_seconds(experiment: Experiment, model: ModelConfig) -> float:
+    """The plain whole model's forward pass over a batch of 8 messages."""
+    plain, ids = plain_model(experiment, model)
+    with torch.no_grad():
+        return median_seconds(lambda: plain(ids))
+
+
+def plain_model(experiment: Experiment, model: ModelConfig):
+    dimensions = Dimensions(model.n_layer, model.n_head, model.n_embd, model.n_positions)
+    length = model.n_positions if experiment.context_length == "model_context_length" else 120
+    return build_model(experiment, dimensions, 123, None), torch.randint(0, 50256, (8, length))
+
+
+def plain_step_seconds(experiment: Experiment, model: ModelConfig) -> float:
+    """A step of the plain whole-model loop: forward, backward, AdamW."""
+    plain, ids = plain_model(experiment, model)
+    trained = [p for p in plain.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=5e-5, weight_decay=0.1, foreach=False)
+    labels = torch.tensor([0, 1] * 4)
+
+    def step() -> None:
+        F.cross_entropy(plain(ids)[:, -1], labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    return median_seconds(step)
+
+
+def plain_loop_seconds(experiment: Experiment, model: ModelConfig) -> float:
+    """The plain whole-model loop over 5 epochs with its evaluations, from a step's and a batch's time."""
+    step = plain_step_seconds(experiment, model)
+    return STEPS * step + EVALUATED_MESSAGES / 8 * plain_model_seconds(experiment, model)
+
+
+def loop_case(name: str, experiment: Experiment) -> dict:
+    """The training loop of a row on its features, all epochs and evaluations."""
+    model = models()[experiment.model_size]
+    features = random_features(experiment, model)
+    rate = matrix_product_rate()
+
+    def loop() -> None:
+        inputs = jobs.inputs_from_features(experiment, features)
+        classifier = build_classifier(experiment, model, DrawnWeights(model), 123)
+        with contextlib.redirect_stderr(io.StringIO()):
+            Finetuning(experiment, classifier, inputs, 123, CPU).run()
+
+    seconds = median_seconds(loop, REPEATS if model.n_embd < 1000 else 1)
+    plain = plain_loop_seconds(experiment, model) if experiment.model_size == SMALL else None
+    return {"seconds": seconds, "mm_gflops": rate, "plain_seconds": plain, "remark": "with the final evaluation"}
+
+
+def random_features(experiment: Experiment, model: ModelConfig) -> Features:
+    """A feature file of the right shape with random contents, mapped as the train command maps it."""
+    tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
+    spec = feature_spec(experiment, model, 123, "float32")
+    plan = plan_features(spec, model, tokens)
+    file = FOLDER / f"random-{model.n_embd}-{plan.rows}.safetensors"
+    if not file.exists():
+        rows = torch.arange(plan.rows).split(65536)
+        write_features(file, spec, model, plan, (torch.randn(len(part), model.n_embd) for part in rows))
+    from gpt2_ablations.features import read_features
+
+    return read_features(file)
+
+
+def step_case(name: str, experiment: Experiment, precision: str = "float32") -> dict:
+    """One update of a row without a frozen part."""
+    model = models()[experiment.model_size]
+    set_up_torch(precision)
+    tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
+    inputs: dict[str, ModelInputs] = jobs.inputs_from_tokens(
+        experiment, tokens, context_positions(experiment, tokens, model.n_positions)
+    )
+    classifier = build_classifier(experiment, model, RandomWeights(model, 123), 123)
+    finetuning = Finetuning(experiment, classifier, inputs, 123, CPU, precision)
+    batches = cut_batches(finetuning.order.shuffled(len(inputs["train"])), 8, drop_last=True)
+    finetuning.result.history = [Step(i, 1) for i in range(20)]
+
+    def step(number: int) -> None:
+        finetuning._accumulate_gradients(number, [batches[number]])
+        finetuning._update()
+
+    step(0)
+    step(1)
+    rate = matrix_product_rate()
+    seconds = median_seconds(lambda: step(2), 5)
+    weights = 12 * model.n_embd**2 * model.n_layer
+    n_tokens = 8 * int(inputs["train"].lengths[0])
+    return {
+        "seconds": seconds,
+        "mm_gflops": rate,
+        "gflops": 6 * weights * n_tokens / seconds / 1e9,
+        "plain_seconds": plain_step_seconds(experiment, model) if precision == "float32" else None,
+        "remark": "6 FLOPs a weight and token, also for what is skipped",
+    }
+
+
+def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
+    """A row from its command lines, start-up included: features, then training with each seed."""
+    results = prepare(FOLDER)
+    model = models()[experiment.model_size]
+    spec = feature_spec(experiment, model, 123, "float32")
+    file = results / "features" / f"{name}.safetensors"
+    rate = matrix_product_rate()
+    config = ["--config", "config/config.yaml", str(results / "config.yaml")]
+    started = time.perf_counter()
+    command("extract_features", *config, "--spec", json.dumps(vars(spec)), "--output", str(file))
+    parts = {"features": time.perf_counter() - started}
+    for number in range(seeds):
+        # Random weights stand for pretrained ones here: all seeds train on the features of one.
+        flags = [*experiment.flags(), "--seed", "123", "--features", str(file)]
+        begun = time.perf_counter()
+        command("train", *config, *flags, "--output", str(results / "rows" / f"{name}-{number}"))
+        parts[f"training {number + 1}"] = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
+    plain = plain_loop_seconds(experiment, model) * seeds
+    remark = ", ".join(f"{part} {value:.1f} s" for part, value in parts.items())
+    return {"seconds": seconds, "mm_gflops": rate, "plain_seconds": plain, "remark": remark}
+
+
+def command(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpt2_ablations", *arguments],
+        cwd=CHECKOUT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def row(**options) -> Experiment:
+    return Experiment(weights="random", **options)
+
+
+NO_PADDING = {"no_padding": True, "batch_size": 1}
+CASES: dict[str, Callable[[str], dict]] = {
+    "row-1-features": lambda name: features_case(name, row(), 256),
+    "row-1-loop": lambda name: loop_case(name, row()),
+    "row-1-total": lambda name: whole_row_case(name, row()),
+    "row-1-five-seeds": lambda name: whole_row_case(name, row(), seeds=5),
+    "row-2-total": lambda name: whole_row_case(name, row(trainable_token_pos="first")),
+    "row-14-total": lambda name: whole_row_case(name, row(**NO_PADDING)),
+    "row-15-total": lambda name: whole_row_case(name, row(**NO_PADDING, accumulation_steps=8)),
+    "row-16-total": lambda name: whole_row_case(name, row(trainable_token_pos="flexible")),
+    "row-8-features": lambda name: features_case(name, row(model_size=XL), 68, n_layer=13),
+    "row-8-features-memory": lambda name: features_case(name, row(model_size=XL), None, n_layer=2),
+    "row-8-loop": lambda name: loop_case(name, row(model_size=XL)),
+    "row-13-features": lambda name: features_case(name, row(context_length="model_context_length"), 24),
+    "row-13-features-memory": lambda name: features_case(
+        name, row(context_length="model_context_length"), None, n_layer=2
+    ),
+    "row-13-loop": lambda name: loop_case(name, row(context_length="model_context_length")),
+    "row-10-step": lambda name: step_case(name, row(trainable_layers="all")),
+    "row-10-step-bfloat16": lambda name: step_case(name, row(trainable_layers="all"), "bfloat16"),
+    "row-11-step": lambda name: step_case(name, row(trainable_layers="lora", lora_rank=16, lora_alpha=16)),
+}
+FOLDER = Path()
+
+
+if __name__ == "__main__":
+    case, folder, report = sys.argv[1:]
+    FOLDER = Path(folder)
+    set_up_torch("float32")
+    measured = CASES[case](case)
+    measured["peak_mb"] = max(measured.get("peak_mb", 0), peak_host_memory_mb())
+    Path(report).write_text(json.dumps({"case": case, **measured}))

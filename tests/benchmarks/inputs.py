@@ -1,0 +1,47 @@
+"""The messages that the benchmarks run on: the real ones if they are there, else generated ones of the same lengths."""
+
+from pathlib import Path
+
+import torch
+
+from gpt2_ablations import jobs
+from gpt2_ablations.config import load_config
+from gpt2_ablations.tokens import TokenizedSplit, save_tokens
+from tests.conftest import CHECKOUT, SHARED, write_yaml
+
+SIZES = {"train": 1045, "validation": 149, "test": 300}
+LONGEST, MEAN = 120, 31
+
+
+def prepare(folder: Path) -> Path:
+    """A results folder with tokenized splits and a configuration for the command line; made once."""
+    results = folder / "results"
+    tokens = results / "dataset" / "tokens.safetensors"
+    if tokens.exists():
+        return results
+    real = (SHARED / "real").is_dir()
+    override = {"results": str(results), "device": "cpu"}
+    if real:
+        override["dataset"] = {"sources": [str(SHARED / "real" / "sms_spam_collection.zip")]}
+        override["tokenizer"] = {"sources": [str(SHARED / "real" / "tokenizer")]}
+    config = load_config([CHECKOUT / "config" / "config.yaml", write_yaml(results / "config.yaml", override)])
+    if real:
+        jobs.fetch_messages(config)
+        jobs.fetch_tokenizer(config)
+        jobs.split(config)
+        jobs.tokenize(config)
+    else:
+        save_tokens(generated_tokens(), tokens)
+    return results
+
+
+def generated_tokens() -> dict[str, TokenizedSplit]:
+    """Random tokens in messages whose lengths are spread as the real ones' are: 31 tokens on average, 120 at most."""
+    generator = torch.Generator().manual_seed(0)
+    splits = {}
+    for name, n in SIZES.items():
+        lengths = (torch.empty(n).exponential_(1 / MEAN, generator=generator).long() + 3).clamp(max=LONGEST)
+        lengths[0] = LONGEST
+        ids = torch.randint(0, 50256, (int(lengths.sum()),), generator=generator)
+        splits[name] = TokenizedSplit(ids, lengths, torch.arange(n) % 2)
+    return splits

@@ -1,0 +1,344 @@
+"""The document's program written out plainly, as a yardstick for the fast path.
+
+Padded batches of token ids run through a whole GPT-2, every position of every layer, with PyTorch's own data loaders
+and its global random generator. Nothing is shared with the package but the settings of a row. Parameters and losses
+have torch's default dtype.
+"""
+
+import math
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from gpt2_ablations.experiment import Experiment
+
+VOCABULARY_SIZE = 50257
+PAD_TOKEN = 50256
+N_CLASSES = 2
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The size of a GPT-2."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_positions: int
+
+
+@dataclass(frozen=True)
+class Messages:
+    """The messages of one split: token ids, uncut and unpadded, and labels."""
+
+    tokens: list[list[int]]
+    labels: list[int]
+
+
+@dataclass
+class Run:
+    """What a finetuning computed, step by step.
+
+    evaluations: (step, training loss, validation loss); epochs: accuracies on 5 batches of training and validation;
+    correct: right predictions and messages of each split; first_gradients: by parameter, as the first update sees them.
+    """
+
+    batch_losses: list[float] = field(default_factory=list)
+    evaluations: list[tuple[int, float, float]] = field(default_factory=list)
+    epochs: list[tuple[float, float]] = field(default_factory=list)
+    correct: dict[str, tuple[int, int]] = field(default_factory=dict)
+    test_logits: Tensor | None = None
+    first_gradients: dict[str, Tensor] = field(default_factory=dict)
+
+
+class NoLoss(Exception):
+    """Every label of a batch is ignored."""
+
+    def __init__(self, step: int):
+        super().__init__(f"step {step}")
+        self.step = step
+
+
+class LoRALinear(nn.Module):
+    """A linear layer x W + b with adapters beside it: x W + b + alpha ((x A) B)."""
+
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float):
+        super().__init__()
+        self.linear, self.alpha = linear, alpha
+        self.lora_a = nn.Parameter(torch.empty(linear.in_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+        self.lora_b = nn.Parameter(torch.zeros(rank, linear.out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.alpha * (x @ self.lora_a @ self.lora_b)
+
+
+class LayerNorm(nn.Module):
+    """Mean 0 and variance 1 over the channels, then scale and shift."""
+
+    def __init__(self, n_embd: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(n_embd)), nn.Parameter(torch.zeros(n_embd))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=-1, keepdim=True)
+        variance = centred.square().mean(dim=-1, keepdim=True)
+        return centred / torch.sqrt(variance + 1e-5) * self.weight + self.bias
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with three separate projections, an explicit mask and an explicit softmax."""
+
+    def __init__(self, n_embd: int, n_head: int, causal: bool):
+        super().__init__()
+        self.n_head, self.causal = n_head, causal
+        self.query = nn.Linear(n_embd, n_embd)
+        self.key = nn.Linear(n_embd, n_embd)
+        self.value = nn.Linear(n_embd, n_embd)
+        self.projection = nn.Linear(n_embd, n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+        b, t, c = x.shape
+        q, k, v = (
+            part(x).view(b, t, self.n_head, c // self.n_head).transpose(1, 2)  # (B, H, T, D)
+            for part in (self.query, self.key, self.value)
+        )
+        scores = q @ k.transpose(2, 3) / math.sqrt(c // self.n_head)  # (B, H, T, T)
+        if self.causal:
+            future = torch.ones(t, t, dtype=torch.bool).triu(diagonal=1)
+            scores = scores.masked_fill(future, -torch.inf)
+        context = torch.softmax(scores, dim=-1) @ v
+        return self.projection(context.transpose(1, 2).reshape(b, t, c))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU, in its tanh form, between them."""
+
+    def __init__(self, n_embd: int):
+        super().__init__()
+        self.inward = nn.Linear(n_embd, 4 * n_embd)
+        self.outward = nn.Linear(4 * n_embd, n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inward(x)
+        gelu = 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return self.outward(gelu)
+
+
+class Block(nn.Module):
+    """A transformer block, normalised before each half."""
+
+    def __init__(self, n_embd: int, n_head: int, causal: bool):
+        super().__init__()
+        self.norm_1, self.norm_2 = LayerNorm(n_embd), LayerNorm(n_embd)
+        self.attention = Attention(n_embd, n_head, causal)
+        self.feed_forward = FeedForward(n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        return x + self.feed_forward(self.norm_2(x))
+
+
+class GPT2Classifier(nn.Module):
+    """A whole GPT-2 that gives two logits at every position. Its layers are drawn as they are made, in order."""
+
+    def __init__(self, dimensions: Dimensions, causal: bool):
+        super().__init__()
+        n_embd = dimensions.n_embd
+        self.token_embedding = nn.Embedding(VOCABULARY_SIZE, n_embd)
+        self.position_embedding = nn.Embedding(dimensions.n_positions, n_embd)
+        self.blocks = nn.ModuleList(Block(n_embd, dimensions.n_head, causal) for _ in range(dimensions.n_layer))
+        self.final_norm = LayerNorm(n_embd)
+        self.head: nn.Module | None = None
+
+    def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, 2)
+        x = self.token_embedding(ids) + self.position_embedding(torch.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.final_norm(x))
+
+
+def build_model(
+    experiment: Experiment, dimensions: Dimensions, seed: int, checkpoint: dict[str, Tensor] | None
+) -> GPT2Classifier:
+    """The model of a row before its first step, with what the row trains set to require gradients.
+
+    Args:
+        checkpoint: tensors by their names in the Hugging Face GPT-2 files; None for `weights: random`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2Classifier(dimensions, causal=not experiment.disable_causal_mask)
+        if checkpoint is not None:
+            load_checkpoint(model, checkpoint)
+        model.requires_grad_(False)
+
+        torch.manual_seed(seed)
+        model.head = nn.Linear(dimensions.n_embd, N_CLASSES)
+        trained_blocks = {"last_block": 1, "last_two_blocks": 2}.get(experiment.trainable_layers, 0)
+        for block in list(model.blocks)[dimensions.n_layer - trained_blocks :]:
+            block.requires_grad_(True)
+        if trained_blocks:
+            model.final_norm.requires_grad_(True)
+        if experiment.trainable_layers == "all":
+            model.requires_grad_(True)
+        if experiment.trainable_layers == "lora":
+            add_lora(model, experiment.lora_rank, experiment.lora_alpha)
+    return model
+
+
+def add_lora(model: GPT2Classifier, rank: int, alpha: float) -> None:
+    """Wrap every linear layer, the head last."""
+    for block in model.blocks:
+        for part, names in (
+            (block.attention, ("query", "key", "value", "projection")),
+            (block.feed_forward, ("inward", "outward")),
+        ):
+            for name in names:
+                setattr(part, name, LoRALinear(getattr(part, name), rank, alpha))
+    model.head = LoRALinear(model.head, rank, alpha)
+
+
+@torch.no_grad()
+def load_checkpoint(model: GPT2Classifier, checkpoint: dict[str, Tensor]) -> None:
+    """Copy the tensors of a Hugging Face checkpoint, whose linear weights are [in, out]."""
+
+    def norm(module: LayerNorm, name: str) -> None:
+        module.weight.copy_(checkpoint[f"{name}.weight"])
+        module.bias.copy_(checkpoint[f"{name}.bias"])
+
+    def linear(modules: list[nn.Linear], name: str) -> None:
+        weights = checkpoint[f"{name}.weight"].chunk(len(modules), dim=1)
+        biases = checkpoint[f"{name}.bias"].chunk(len(modules))
+        for module, weight, bias in zip(modules, weights, biases, strict=True):
+            module.weight.copy_(weight.T)
+            module.bias.copy_(bias)
+
+    model.token_embedding.weight.copy_(checkpoint["wte.weight"])
+    model.position_embedding.weight.copy_(checkpoint["wpe.weight"])
+    for index, block in enumerate(model.blocks):
+        norm(block.norm_1, f"h.{index}.ln_1")
+        norm(block.norm_2, f"h.{index}.ln_2")
+        linear([block.attention.query, block.attention.key, block.attention.value], f"h.{index}.attn.c_attn")
+        linear([block.attention.projection], f"h.{index}.attn.c_proj")
+        linear([block.feed_forward.inward], f"h.{index}.mlp.c_fc")
+        linear([block.feed_forward.outward], f"h.{index}.mlp.c_proj")
+    norm(model.final_norm, "ln_f")
+
+
+class PaddedMessages(Dataset):
+    """Messages cut to `context` tokens and padded to as many; as they are where `context` is None."""
+
+    def __init__(self, messages: Messages, context: int | None):
+        self.items = []
+        for tokens, label in zip(messages.tokens, messages.labels, strict=True):
+            if context is not None:
+                tokens = tokens[:context] + [PAD_TOKEN] * (context - len(tokens))
+            self.items.append((torch.tensor(tokens), label))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.items[index]
+
+
+def context_length(experiment: Experiment, training: Messages, dimensions: Dimensions) -> int | None:
+    """The number of tokens that messages are cut and padded to; None without padding."""
+    if experiment.no_padding:
+        return None
+    return {
+        "longest_training_example": max(map(len, training.tokens)),
+        "model_context_length": dimensions.n_positions,
+    }.get(experiment.context_length, experiment.context_length)
+
+
+class Finetuning:
+    """The document's loop over one row."""
+
+    def __init__(self, experiment: Experiment, model: GPT2Classifier, data: dict[str, Messages], context: int | None):
+        self.experiment, self.model = experiment, model
+        self.loaders = {
+            split: DataLoader(
+                PaddedMessages(data[split], context),
+                batch_size=experiment.batch_size,
+                shuffle=split == "train",
+                drop_last=split == "train",
+            )
+            for split in ("train", "validation", "test")
+        }
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=5e-5, weight_decay=0.1, foreach=False, fused=False)
+        self.run = Run()
+
+    def finetune(self, seed: int) -> Run:
+        """Train all epochs, then evaluate the three splits.
+
+        Raises:
+            NoLoss: every label of a batch is ignored.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for _ in range(self.experiment.num_epochs):
+                self._train_epoch()
+            for split, loader in self.loaders.items():
+                self.run.correct[split] = self._count_correct(loader)
+            with torch.no_grad():
+                self.run.test_logits = torch.cat([self._predict(ids) for ids, _ in self.loaders["test"]])
+        return self.run
+
+    def _train_epoch(self) -> None:
+        loader = self.loaders["train"]
+        for number, (ids, labels) in enumerate(loader, start=1):
+            step = len(self.run.batch_losses)
+            loss = self._loss(ids, labels, step)
+            self.run.batch_losses.append(loss.item())
+            (loss / self.experiment.accumulation_steps).backward()
+            if number % self.experiment.accumulation_steps == 0 or number == len(loader):
+                self._update()
+            if step % 50 == 0:
+                losses = [self._mean_loss(self.loaders[split], step) for split in ("train", "validation")]
+                self.run.evaluations.append((step, *losses))
+        counts = [self._count_correct(self.loaders[split], batches=5) for split in ("train", "validation")]
+        self.run.epochs.append(tuple(correct / total for correct, total in counts))
+
+    def _update(self) -> None:
+        gradients = {name: p.grad for name, p in self.trained.items()}
+        assert all(gradient is not None for gradient in gradients.values())
+        if not self.run.first_gradients:
+            self.run.first_gradients = {name: gradient.clone() for name, gradient in gradients.items()}
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _predict(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, 2)
+        logits = self.model(ids)
+        if self.experiment.average_embeddings:
+            return logits.mean(dim=1)
+        if self.experiment.trainable_token_pos == "first":
+            return logits[:, 0]
+        if self.experiment.trainable_token_pos == "last":
+            return logits[:, -1]
+        last_real = [max(i for i, token in enumerate(message) if token != PAD_TOKEN) for message in ids.tolist()]
+        return logits[torch.arange(len(ids)), last_real]
+
+    def _loss(self, ids: Tensor, labels: Tensor, step: int) -> Tensor:
+        if bool((labels == self.experiment.ignore_index).all()):
+            raise NoLoss(step)
+        return F.cross_entropy(self._predict(ids), labels, ignore_index=self.experiment.ignore_index)
+
+    @torch.no_grad()
+    def _mean_loss(self, loader: DataLoader, step: int) -> float:
+        losses = [self._loss(ids, labels, step).item() for ids, labels in islice(loader, 5)]
+        return sum(losses) / len(losses)
+
+    @torch.no_grad()
+    def _count_correct(self, loader: DataLoader, batches: int | None = None) -> tuple[int, int]:
+        correct = total = 0
+        for ids, labels in islice(loader, batches):
+            correct += int((self._predict(ids).argmax(dim=1) == labels).sum())
+            total += len(labels)
+        return correct, total

@@ -1,0 +1,99 @@
+"""Comparison, interpretation, pictures, README block and report of a run."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+FILES = ["table.md", "table.csv", "comparison.md", "interpretation.md"]
+PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
+
+
+def test_one_run_makes_every_file(finished_workshop):
+    results = finished_workshop.results
+    wanted = [results / name for name in FILES]
+    wanted += [results / "plots" / f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")]
+    assert [file for file in wanted if not file.is_file() or not file.stat().st_size] == []
+
+
+def test_several_seeds_make_every_file_again(finished):
+    finished.override(seeds=[123, 1, 2])
+    finished.run()
+    assert " ± " in (finished.results / "table.md").read_text()
+    assert "seeds" in (finished.results / "interpretation.md").read_text()
+
+
+def test_partial_trains_nothing_and_shows_what_is_missing(finished):
+    finished.rows({"1": {}, "2": {"trainable_layers": "all"}, "3": {"average_embeddings": True}})
+    assert finished.scheduled("partial") == {"partial": 1}
+    finished.run("partial")
+    lines = (finished.results / "table.md").read_text().splitlines()
+    assert lines[4].startswith("| 3 ") and lines[4].count(" – ") >= 5
+
+
+def test_partial_works_before_anything_has_run(workshop):
+    workshop.run("partial")
+    assert "–" in (workshop.results / "table.md").read_text()
+
+
+def test_the_readme_block_is_written_checked_and_mended(finished):
+    readme = finished.folder / "README.md"
+    readme.write_text("# Title\n\n<!-- table -->\nold\n<!-- /table -->\n\nThe rest.\n")
+    stale = finished.snakemake("check_readme")
+    assert stale.returncode != 0 and "-old" in stale.stdout and "its table is stale" in stale.stderr
+    finished.run("readme")
+    text = readme.read_text()
+    assert text.startswith("# Title\n") and text.endswith("\n\nThe rest.\n")
+    assert (finished.results / "table.md").read_text().strip() in text
+    finished.run("check_readme")
+    readme.write_text(text.replace("last_block", "LAST_BLOCK"))
+    finished.run("readme")
+    assert readme.read_text() == text
+
+
+def test_a_readme_without_markers_is_refused(finished):
+    (finished.folder / "README.md").write_text("# Title\n")
+    failed = finished.snakemake("readme")
+    assert failed.returncode != 0 and "needs the lines <!-- table --> and <!-- /table -->" in failed.stderr
+
+
+@pytest.fixture(scope="module")
+def report(finished_workshop, tmp_path_factory):
+    """The report of a finished run, which `snakemake --report` makes without a network."""
+    folder = tmp_path_factory.mktemp("report")
+    shutil.copytree(finished_workshop.folder, folder / "workshop", symlinks=True)
+    workshop = type(finished_workshop)(folder / "workshop")
+    workshop.run("--report", "results/report.html")
+    return workshop.results / "report.html"
+
+
+def test_the_report_holds_pictures_tables_and_rows_by_category(report):
+    text = report.read_text()
+    for category in ("Pictures", "Tables", "Rows"):
+        assert category in text
+
+
+def test_the_report_opens_in_a_browser_without_a_script_error(report):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed; `apt-get install chromium` for this test")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr"
+    )
+    done = subprocess.run(
+        [
+            chromium,
+            *flags.split(),
+            "--virtual-time-budget=8000",
+            f"--user-data-dir={report.parent / 'chromium'}",
+            "--dump-dom",
+            report.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert re.search(r"Pictures", done.stdout) and re.search(r"Tables", done.stdout)
+    errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line and re.search(r"Error|Uncaught", line)]
+    assert errors == []
