@@ -18,8 +18,8 @@ LONGEST_MESSAGE = 40
 
 # For each slot of the grammar the words that ham and spam prefer; a shared one says nothing.
 GREETINGS = (("hey", "mum", "so", "ok", "now"), ("dear", "free", "so", "ok", "now"))
-VERBS = (("see", "read", "open", "feed", "bake"), ("get", "pay", "win", "claim", "trade"))
-NOUNS = (("tea", "rain", "desk", "shoes", "bread"), ("sale", "cash", "loan", "bet", "deal"))
+VERBS = (("meet", "feed", "tidy", "bake", "open"), ("get", "pay", "win", "claim", "send"))
+NOUNS = (("snow", "ring", "desk", "coat", "car"), ("card", "ticket", "loan", "gift", "cost"))
 DETERMINERS = ("the", "a", "my", "your")
 OWN_WORDS = 0.85  # how often a slot holds a word of the message's own kind
 DISGUISED = 0.04  # how many messages have the words of the other kind

@@ -26,7 +26,7 @@ README = Path(workflow.basedir) / "README.md"
 rule table:
     input:
         runs=RUNS,
-        code=code("markdown", "table"),
+        code=code("markdown", "runs", "table"),
     output:
         markdown=PATHS.table,
         data=PATHS.table_data,
@@ -45,7 +45,7 @@ rule compare:
     input:
         runs=RUNS,
         published=PLAN.config.published,
-        code=code("comparison", "markdown", "statistics"),
+        code=code("comparison", "labels", "markdown", "published", "runs", "statistics", "wording"),
     output:
         PATHS.comparison,
     log:
@@ -63,7 +63,17 @@ rule interpret:
     input:
         runs=RUNS,
         questions=PLAN.config.comparisons,
-        code=code("interpretation", "measures", "paired", "questions", "statistics", "wording"),
+        code=code(
+            "interpretation",
+            "labels",
+            "measures",
+            "paired",
+            "questions",
+            "run_files",
+            "runs",
+            "statistics",
+            "wording",
+        ),
     output:
         PATHS.interpretation,
     log:
@@ -81,7 +91,9 @@ rule draw:
     input:
         runs=RUNS,
         published=PLAN.config.published,
-        code=code("curve_plots", "figures", "labels", "pictures", "place_labels", "plots"),
+        code=code(
+            "curve_plots", "figures", "labels", "pictures", "place_labels", "plots", "run_files", "runs", "statistics"
+        ),
     output:
         png=[f"{PATHS.plots}/{name}.png" for name in PICTURES],
         svg=[
@@ -108,7 +120,7 @@ rule draw:
 rule draw_rows:
     input:
         runs=RUNS,
-        code=code("curve_plots", "figures", "labels", "pictures"),
+        code=code("curve_plots", "figures", "labels", "pictures", "run_files", "runs"),
     output:
         png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in PLAN.selected],
         svg=[
