@@ -8,17 +8,16 @@ from statistics import fmean
 
 import pytest
 import torch
-from tests.conftest import CHECKOUT
 from safetensors import safe_open
-from torch import Tensor
 
 from gpt2_ablations import jobs
 from gpt2_ablations.config import ModelConfig, load_config, load_experiments, load_models
-from gpt2_ablations.dataset import LABELS, SPLITS
+from gpt2_ablations.dataset import LABELS
 from gpt2_ablations.demo import generate_messages, generate_pretraining_text
 from gpt2_ablations.experiment import PAD_TOKEN
 from gpt2_ablations.pretraining import pretrain
 from gpt2_ablations.weights import CheckpointWeights, check_checkpoint
+from tests.conftest import CHECKOUT
 
 CONFIGURATION = ["config/config.yaml", "config/demo.yaml"]
 SMALL = "gpt2-small (124M)"
@@ -75,9 +74,7 @@ def test_no_single_word_tells_the_kinds_apart(messages):
 def test_the_first_letter_says_something_but_not_much(messages):
     letters = {text[0] for _, text in messages}
     spam_letters = {
-        letter
-        for letter in letters
-        if fmean(label == "spam" for label, text in messages if text[0] == letter) > 0.5
+        letter for letter in letters if fmean(label == "spam" for label, text in messages if text[0] == letter) > 0.5
     }
     assert 0.55 < agreement(messages, lambda text: text[0] in spam_letters) < 0.8
 

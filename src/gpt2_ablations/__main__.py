@@ -94,7 +94,7 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 def check_sources_command(arguments: argparse.Namespace) -> None:
     """ask every configured source for its file, without fetching it"""
-    from .check_sources import check_sources, format_answers, without_source
+    from .sources.check import check_sources, format_answers, without_source
 
     config = load_config(arguments.config)
     answers = check_sources(config, load_models(config.models))
@@ -180,7 +180,7 @@ def table_command(arguments: argparse.Namespace) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """write what was published beside what was reproduced"""
-    from .comparison import comparison_markdown
+    from .analysis.comparison import comparison_markdown
     from .files import write_text_whole
     from .paths import Paths
 
@@ -190,8 +190,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 def interpret_command(arguments: argparse.Namespace) -> None:
     """answer the questions of the comparisons file from this run"""
+    from .analysis.interpretation import interpretation_markdown
     from .files import write_text_whole
-    from .interpretation import interpretation_markdown
     from .paths import Paths
 
     config = load_config(arguments.config)
@@ -201,7 +201,7 @@ def interpret_command(arguments: argparse.Namespace) -> None:
 def draw_command(arguments: argparse.Namespace) -> None:
     """draw the pictures of the whole table"""
     from .paths import Paths
-    from .pictures import draw_pictures
+    from .plots.pictures import draw_pictures
 
     config = load_config(arguments.config)
     draw_pictures(config, _experiments(config), Paths(config.results).plots)
@@ -210,7 +210,7 @@ def draw_command(arguments: argparse.Namespace) -> None:
 def draw_rows_command(arguments: argparse.Namespace) -> None:
     """draw the curves of each row"""
     from .paths import Paths
-    from .pictures import draw_row
+    from .plots.pictures import draw_row
 
     config = load_config(arguments.config)
     experiments = _experiments(config)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from gpt2_ablations.analysis.published import load_published
 from gpt2_ablations.config import Config, load_experiments, load_models, parse_config
 from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.published import load_published
 from gpt2_ablations.yamlfile import load_yaml
 from tests.conftest import CHECKOUT
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gpt2_ablations.comparison import comparison_markdown
+from gpt2_ablations.analysis.comparison import comparison_markdown
 from gpt2_ablations.errors import InputError
 
 

@@ -18,7 +18,7 @@ from gpt2_ablations.batches import ModelInputs, cut_batches
 from gpt2_ablations.config import ModelConfig, load_models
 from gpt2_ablations.experiment import Experiment
 from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.features import Features, extract, plan_features, split_features, write_features
+from gpt2_ablations.features import Features, extract, plan_features, write_features
 from gpt2_ablations.machine import peak_host_memory_mb, set_up_torch
 from gpt2_ablations.tokens import TokenizedSplit, context_positions, load_tokens
 from gpt2_ablations.training import Finetuning, Step, build_classifier

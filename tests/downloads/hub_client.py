@@ -13,9 +13,9 @@ SOURCE_FOLDER = Path(gpt2_ablations.__file__).parents[1]
 WORKER = """
 import json, sys
 from pathlib import Path
-from gpt2_ablations import sources
+from gpt2_ablations.sources import fetch as sources
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.retries import Patience
+from gpt2_ablations.sources.retries import Patience
 
 for line in sys.stdin:
     task = json.loads(line)

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from misbehaving_server import cut, good, in_turn, page
 
-from gpt2_ablations import archives
-from gpt2_ablations.archives import read_messages
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.places import SourceError
-from gpt2_ablations.retries import Patience
-from gpt2_ablations.sources import fetch_messages
+from gpt2_ablations.sources import archives
+from gpt2_ablations.sources.archives import read_messages
+from gpt2_ablations.sources.fetch import fetch_messages
+from gpt2_ablations.sources.places import SourceError
+from gpt2_ablations.sources.retries import Patience
 
 MESSAGES = "".join(f"{label}\tmessage {index} £\n" for index, label in enumerate(["ham", "spam"] * 2000)).encode()
 SHA256 = hashlib.sha256(MESSAGES).hexdigest()

@@ -13,10 +13,10 @@ import pytest
 from hub_client import SOURCE_FOLDER
 from misbehaving_server import COMMIT, Hub, Server, good, page, status
 
-from gpt2_ablations.check_sources import Answer, check_sources, format_answers, without_source
 from gpt2_ablations.config import ModelConfig, load_config
-from gpt2_ablations.retries import Patience
-from gpt2_ablations.sources import TOKENIZER_FILES
+from gpt2_ablations.sources.check import Answer, check_sources, format_answers, without_source
+from gpt2_ablations.sources.fetch import TOKENIZER_FILES
+from gpt2_ablations.sources.retries import Patience
 
 DEFAULTS = Path(__file__).parents[2] / "config" / "config.yaml"
 MESSAGES, WEIGHTS = b"ham\thello\n", b"weights"
@@ -24,7 +24,7 @@ QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
 # huggingface_hub reads HF_ENDPOINT when it is imported: hence a process of its own.
 ASK_THE_HUB = """
 import json, sys
-from gpt2_ablations.check_sources import check_sources, format_answers
+from gpt2_ablations.sources.check import check_sources, format_answers
 from gpt2_ablations.config import ModelConfig, load_config
 models = {name: ModelConfig(**model) for name, model in json.loads(sys.argv[3]).items()}
 print(format_answers(check_sources(load_config(sys.argv[1:3]), models)))

@@ -45,7 +45,15 @@ rule compare:
     input:
         runs=RUNS,
         published=PLAN.config.published,
-        code=code("comparison", "labels", "markdown", "published", "runs", "statistics", "wording"),
+        code=code(
+            "analysis/comparison",
+            "analysis/labels",
+            "markdown",
+            "analysis/published",
+            "runs",
+            "analysis/statistics",
+            "analysis/wording",
+        ),
     output:
         PATHS.comparison,
     log:
@@ -64,15 +72,15 @@ rule interpret:
         runs=RUNS,
         questions=PLAN.config.comparisons,
         code=code(
-            "interpretation",
-            "labels",
-            "measures",
-            "paired",
-            "questions",
+            "analysis/interpretation",
+            "analysis/labels",
+            "analysis/measures",
+            "analysis/paired",
+            "analysis/questions",
             "run_files",
             "runs",
-            "statistics",
-            "wording",
+            "analysis/statistics",
+            "analysis/wording",
         ),
     output:
         PATHS.interpretation,
@@ -92,7 +100,15 @@ rule draw:
         runs=RUNS,
         published=PLAN.config.published,
         code=code(
-            "curve_plots", "figures", "labels", "pictures", "place_labels", "plots", "run_files", "runs", "statistics"
+            "plots/curves",
+            "plots/figures",
+            "analysis/labels",
+            "plots/pictures",
+            "plots/place_labels",
+            "plots/rows",
+            "run_files",
+            "runs",
+            "analysis/statistics",
         ),
     output:
         png=[f"{PATHS.plots}/{name}.png" for name in PICTURES],
@@ -120,7 +136,7 @@ rule draw:
 rule draw_rows:
     input:
         runs=RUNS,
-        code=code("curve_plots", "figures", "labels", "pictures", "run_files", "runs"),
+        code=code("plots/curves", "plots/figures", "analysis/labels", "plots/pictures", "run_files", "runs"),
     output:
         png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in PLAN.selected],
         svg=[

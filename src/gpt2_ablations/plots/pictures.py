@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from .config import Config, select_rows
-from .errors import InputError
-from .experiment import Experiment
-from .labels import load_defaults, row_labels
-from .published import load_published
-from .runs import notes, read_runs
-from .validation import allowed_names
+from ..analysis.labels import load_defaults, row_labels
+from ..analysis.published import load_published
+from ..config import Config, select_rows
+from ..errors import InputError
+from ..experiment import Experiment
+from ..runs import notes, read_runs
+from ..validation import allowed_names
 
 # The pictures of the whole table, by file name without suffix.
 PICTURES = ("accuracy", "time", "gap", "loss_curves", "accuracy_curves")
@@ -28,9 +28,9 @@ def draw_pictures(config: Config, experiments: dict[str, Experiment], folder: Pa
     Raises:
         InputError: a file is damaged.
     """
-    from .curve_plots import ACCURACY, LOSS, multiples_figure
+    from .curves import ACCURACY, LOSS, multiples_figure
     from .figures import save_figure, style
-    from .plots import accuracy_figure, gap_figure, time_figure
+    from .rows import accuracy_figure, gap_figure, time_figure
 
     selected = select_rows(config, experiments)
     drawn = dict(list(selected.items())[:MOST_ROWS])
@@ -59,7 +59,7 @@ def draw_row(config: Config, experiments: dict[str, Experiment], row: str, folde
     Raises:
         InputError: the row does not exist, has not run, or its files are damaged.
     """
-    from .curve_plots import row_figure
+    from .curves import row_figure
     from .figures import save_figure, style
 
     if row not in experiments:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from .config import Config, select_rows
-from .experiment import Experiment
+from ..config import Config, select_rows
+from ..experiment import Experiment
+from ..markdown import markdown_table
+from ..runs import Run, Runs, Split, notes, read_runs
 from .labels import load_defaults, row_labels
-from .markdown import markdown_table
 from .published import Published, load_published
-from .runs import Run, Runs, Split, notes, read_runs
 from .statistics import mean_and_sd, within_sampling_error
 from .wording import MISSING, accuracy, count, counted, listing, number, quoted, ratio, rows_named, signed
 

@@ -3,14 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from .config import Config, select_rows
-from .experiment import Experiment
+from ..config import Config, select_rows
+from ..experiment import Experiment
+from ..markdown import markdown_table
+from ..runs import Runs, notes, read_runs
 from .labels import load_defaults, row_labels
-from .markdown import markdown_table
 from .measures import MEASURES, interval
 from .paired import PairedResult, compare_rows, prediction_reader
 from .questions import Question, load_questions
-from .runs import Runs, notes, read_runs
 from .statistics import LEVEL, holm
 from .wording import MISSING, counted, listing, p_equals, p_value, quoted, rows_named, signed
 

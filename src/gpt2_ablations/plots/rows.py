@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .experiment import Experiment
+from ..analysis.published import Published
+from ..analysis.statistics import mean_and_sd, wilson_interval
+from ..analysis.wording import counted, listing, signed
+from ..experiment import Experiment
+from ..runs import Run, Runs
 from .figures import (
     BLACK,
     BLUE,
@@ -22,10 +26,6 @@ from .figures import (
     wrap_label,
 )
 from .place_labels import place_labels
-from .published import Published
-from .runs import Run, Runs
-from .statistics import mean_and_sd, wilson_interval
-from .wording import counted, listing, signed
 
 ROW_HEIGHT = 0.32
 HOLLOW = {"mfc": "none", "ms": 7, "mew": 1.5}

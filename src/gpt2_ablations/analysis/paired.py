@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError
-from .run_files import Predictions
-from .runs import Run, Runs
+from ..errors import InputError
+from ..run_files import Predictions
+from ..runs import Run, Runs
 from .statistics import LEVEL, bootstrap_interval, paired_p
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .errors import InputError
-from .validation import input_error
-from .yamlfile import load_yaml
+from ..errors import InputError
+from ..validation import input_error
+from ..yamlfile import load_yaml
 
 Measure = Literal["test_accuracy", "train_validation_gap", "training_time", "trained_parameters", "memory"]
 

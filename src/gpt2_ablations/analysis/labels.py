@@ -2,9 +2,9 @@
 
 import re
 
-from .config import Config
-from .experiment import NO_IGNORE_INDEX, OPTIONS, Experiment, make_experiment
-from .yamlfile import load_yaml
+from ..config import Config
+from ..experiment import NO_IGNORE_INDEX, OPTIONS, Experiment, make_experiment
+from ..yamlfile import load_yaml
 
 UNCHANGED = "defaults"
 LAYERS = {

@@ -17,7 +17,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging
 
-from .files import write_whole
+from ..files import write_whole
 from .places import SourceError, check_address, check_redirect, sha256_of
 from .retries import Pace, Patience, TooSlow, answer_in_time, with_retries
 

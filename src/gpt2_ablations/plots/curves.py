@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..analysis.wording import counted
+from ..run_files import Curve
+from ..runs import Runs
 from .figures import BLUE, GREY, VERMILLION, mark, new_figure, plain_log_ticks, wrap_label
-from .run_files import Curve
-from .runs import Runs
-from .wording import counted
 
 Histories = Sequence[Mapping[str, Curve]]
 

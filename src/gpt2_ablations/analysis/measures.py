@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from ..runs import Run, Split
 from .paired import PairedResult
-from .runs import Run, Split
 from .statistics import mean_and_sd
 from .wording import MISSING, accuracy, count, ratio, signed
 

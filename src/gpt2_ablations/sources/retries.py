@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from .errors import InputError
+from ..errors import InputError
 from .places import SourceError, shown
 
 ENVIRONMENT = "GPT2_ABLATIONS_DOWNLOAD_"

@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+from ..config import Config, ModelConfig
 from . import web
 from .archives import read_messages
-from .config import Config, ModelConfig
+from .fetch import TOKENIZER_FILES, local_file
 from .places import SourceError, is_local, joined, scheme_of, sha256_of, shown
 from .retries import Patience, patience_from_environment
-from .sources import TOKENIZER_FILES, local_file
 
 
 @dataclass(frozen=True)

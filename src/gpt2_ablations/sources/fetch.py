@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..errors import InputError
+from ..files import write_whole
 from . import web
 from .archives import looks_like_a_page, read_messages
-from .errors import InputError
-from .files import write_whole
 from .places import SourceError, is_local, joined, local_path, scheme_of, sha256_of, shown
 from .retries import Patience, patience_from_environment
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .errors import InputError
-from .runs import Split
+from ..errors import InputError
+from ..runs import Split
+from ..validation import allowed_names, input_error
 from .statistics import possible_count
-from .validation import allowed_names, input_error
 
 
 def _number_or_none(text: Any) -> Any:

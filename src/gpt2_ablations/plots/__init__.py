@@ -1,0 +1,1 @@
+"""Pictures of a run. Only the commands that draw import matplotlib."""
