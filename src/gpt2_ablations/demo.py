@@ -22,6 +22,7 @@ VERBS = (("meet", "feed", "tidy", "bake", "open"), ("get", "pay", "win", "claim"
 NOUNS = (("snow", "ring", "desk", "coat", "car"), ("card", "ticket", "loan", "gift", "cost"))
 DETERMINERS = ("the", "a", "my", "your")
 OWN_WORDS = 0.85  # how often a slot holds a word of the message's own kind
+OWN_WORDS_IN_CONVERSATION = 0.95
 DISGUISED = 0.04  # how many messages have the words of the other kind
 TYPOS = 0.1  # how many messages lack a letter
 
@@ -38,13 +39,13 @@ def _messages(seed: int) -> list[tuple[str, str]]:
     for _ in range(MESSAGES_PER_KIND):
         for label, kind in LABELS.items():
             words_of = 1 - kind if rng.random() < DISGUISED else kind
-            messages.append((label, _message(rng, words_of, greeting=True)))
+            messages.append((label, _message(rng, words_of, OWN_WORDS, greeting=True)))
     return messages
 
 
-def _message(rng: random.Random, kind: int, greeting: bool) -> str:
+def _message(rng: random.Random, kind: int, own_words: float, greeting: bool) -> str:
     def word(slot: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
-        return rng.choice(slot[kind if rng.random() < OWN_WORDS else 1 - kind])
+        return rng.choice(slot[kind if rng.random() < own_words else 1 - kind])
 
     words = [word(GREETINGS)] if greeting else []
     for _ in range(rng.randint(2, 3)):
@@ -77,7 +78,7 @@ def _conversation(rng: random.Random, length: int, known: set[str]) -> list[int]
     kind = rng.choice(list(LABELS.values()))
     tokens: list[int] = []
     while len(tokens) < length:
-        text = _message(rng, kind, greeting=not tokens)
+        text = _message(rng, kind, OWN_WORDS_IN_CONVERSATION, greeting=not tokens)
         if text not in known:
             # Short runs are the common ones: they show soon, and often, that the kind stays.
             run = int(math.exp(rng.uniform(0, math.log(LONGEST_MESSAGE))))

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from .config import ModelConfig
 from .demo import generate_pretraining_text
-from .experiment import PAD_TOKEN
 from .files import write_whole
 from .model import Block, sequences
 from .tokens import VOCABULARY_SIZE
@@ -23,8 +22,6 @@ LEARNING_RATE = 1e-2
 INITIAL_STD = 0.08
 # A final norm that starts with a high gain learns faster, and makes the small steps of finetuning count in the head.
 INITIAL_FINAL_GAIN = 4.0
-# The text is bytes and padding: pretraining holds no other rows of the token embedding.
-N_BYTES = 256
 
 
 class LanguageModel(nn.Module):
@@ -52,15 +49,15 @@ def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> t
     Returns: the loss of the first batch and the mean loss of the last ten.
     """
     generator = torch.Generator().manual_seed(seed)
-    language_model = LanguageModel(model, N_BYTES + 1)
-    _initialise(language_model, generator)
     streams = torch.tensor(generate_pretraining_text(steps * BATCH_SIZE, model.n_positions + 1, seed))
-    streams[streams == PAD_TOKEN] = N_BYTES
+    tokens, streams = streams.unique(return_inverse=True)
+    language_model = LanguageModel(model, len(tokens))
+    _initialise(language_model, generator)
     losses = _train(language_model, streams.view(steps, BATCH_SIZE, -1))
     first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
     print(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after", file=sys.stderr)
     with write_whole(path) as partial:
-        save_file(_checkpoint(language_model, model, generator), partial, metadata={"format": "pt"})
+        save_file(_checkpoint(language_model, model, tokens, generator), partial, metadata={"format": "pt"})
     return first, last
 
 
@@ -99,7 +96,9 @@ def _train(language_model: LanguageModel, batches: Tensor) -> list[float]:
     return losses
 
 
-def _checkpoint(language_model: LanguageModel, model: ModelConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _checkpoint(
+    language_model: LanguageModel, model: ModelConfig, tokens: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Every tensor of a Hugging Face GPT-2 file, the attention masks included.
 
     Tokens that the text lacks keep an embedding as it was before pretraining.
@@ -107,8 +106,7 @@ def _checkpoint(language_model: LanguageModel, model: ModelConfig, generator: to
     tensors = {name: tensor.contiguous() for name, tensor in language_model.state_dict().items()}
     learned = tensors["wte.weight"]
     wte = nn.init.normal_(torch.empty(VOCABULARY_SIZE, model.n_embd), std=INITIAL_STD, generator=generator)
-    wte[:N_BYTES], wte[PAD_TOKEN] = learned[:N_BYTES], learned[N_BYTES]
-    tensors["wte.weight"] = wte
+    tensors["wte.weight"] = wte.index_copy(0, tokens, learned)
     for index in range(model.n_layer):
         mask = torch.ones(model.n_positions, model.n_positions).tril()
         tensors[f"h.{index}.attn.bias"] = mask.view(1, 1, *mask.shape)

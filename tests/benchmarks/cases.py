@@ -90,12 +90,14 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
     )
     flops = sum(block_flops(model, int(length), int(length)) for length in plan.lengths) * spec.blocks
     remark = f"{len(plan.lengths)} messages" + (f", {n_layer} of the blocks" if n_layer else "")
+    peak = peak_host_memory_mb()
     plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
     return {
         "seconds": seconds,
         "mm_gflops": rate,
         "gflops": flops / seconds / 1e9,
         "remark": remark,
+        "peak_mb": peak,
         "plain_seconds": plain and plain * len(plan.lengths) / 8,
     }
 
@@ -163,8 +165,15 @@ def loop_case(name: str, experiment: Experiment) -> dict:
             Finetuning(experiment, classifier, inputs, 123, CPU).run()
 
     seconds = median_seconds(loop, REPEATS if model.n_embd < 1000 else 1)
+    peak = peak_host_memory_mb()
     plain = plain_loop_seconds(experiment, model) if experiment.model_size == SMALL else None
-    return {"seconds": seconds, "mm_gflops": rate, "plain_seconds": plain, "remark": "with the final evaluation"}
+    return {
+        "seconds": seconds,
+        "mm_gflops": rate,
+        "peak_mb": peak,
+        "plain_seconds": plain,
+        "remark": "with the final evaluation",
+    }
 
 
 def random_features(experiment: Experiment, model: ModelConfig) -> Features:
@@ -202,12 +211,14 @@ def step_case(name: str, experiment: Experiment, precision: str = "float32") -> 
     step(1)
     rate = matrix_product_rate()
     seconds = median_seconds(lambda: step(2), 5)
+    peak = peak_host_memory_mb()
     weights = 12 * model.n_embd**2 * model.n_layer
     n_tokens = 8 * int(inputs["train"].lengths[0])
     return {
         "seconds": seconds,
         "mm_gflops": rate,
         "gflops": 6 * weights * n_tokens / seconds / 1e9,
+        "peak_mb": peak,
         "plain_seconds": plain_step_seconds(experiment, model) if precision == "float32" else None,
         "remark": "6 FLOPs a weight and token, also for what is skipped",
     }
@@ -233,7 +244,10 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
     seconds = time.perf_counter() - started
     plain = plain_loop_seconds(experiment, model) * seeds
     remark = ", ".join(f"{part} {value:.1f} s" for part, value in parts.items())
-    return {"seconds": seconds, "mm_gflops": rate, "plain_seconds": plain, "remark": remark}
+    # The plain model runs in this process, the row in others: their own metrics hold the peak.
+    metrics = json.loads((results / "rows" / f"{name}-0" / "metrics.json").read_text())
+    peak = max(metrics["features_peak_memory_mb"], metrics["peak_memory_mb"]["host"])
+    return {"seconds": seconds, "mm_gflops": rate, "peak_mb": peak, "plain_seconds": plain, "remark": remark}
 
 
 def command(*arguments: str) -> None:
@@ -283,5 +297,4 @@ if __name__ == "__main__":
     FOLDER = Path(folder)
     set_up_torch("float32")
     measured = CASES[case](case)
-    measured["peak_mb"] = max(measured.get("peak_mb", 0), peak_host_memory_mb())
     Path(report).write_text(json.dumps({"case": case, **measured}))
