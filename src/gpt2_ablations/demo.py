@@ -22,7 +22,7 @@ VERBS = (("meet", "feed", "tidy", "bake", "open"), ("get", "pay", "win", "claim"
 NOUNS = (("snow", "ring", "desk", "coat", "car"), ("card", "ticket", "loan", "gift", "cost"))
 DETERMINERS = ("the", "a", "my", "your")
 OWN_WORDS = 0.85  # how often a slot holds a word of the message's own kind
-OWN_WORDS_IN_CONVERSATION = 1.0
+OWN_WORDS_IN_CONVERSATION = 0.95
 DISGUISED = 0.04  # how many messages have the words of the other kind
 TYPOS = 0.1  # how many messages lack a letter
 
