@@ -172,7 +172,10 @@ def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, repor
         block = load_block(weights.block(index), index, model, device)
         with autocast(device, spec.precision):
             for rows, batch in chunks:
-                hidden[rows] = block(hidden[rows], batch)
+                if spec.precision == "bfloat16":
+                    hidden[rows] = block(hidden[rows], batch)
+                else:
+                    block.forward_(hidden[rows], batch)
         report(index + 2)
     if spec.blocks < model.n_layer:
         return hidden.cpu()
@@ -207,6 +210,8 @@ def load_block(tensors: dict[str, Tensor], index: int, model: ModelConfig, devic
     block.load_state_dict(
         {name.removeprefix(prefix): tensor.to(device) for name, tensor in tensors.items()}, assign=True
     )
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        block.mlp.pack()
     return block
 
 

@@ -92,11 +92,16 @@ class Linear(nn.Module):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
-        y = torch.addmm(self.bias, x, self.weight)
+        # addmm would first copy the bias over the whole output, and then read it again.
+        y = torch.mm(x, self.weight).add_(self.bias)
         if self.lora_a is None:
             return y
         b = self.lora_b[0] if self.groups == 1 else torch.block_diag(*self.lora_b)
         return torch.addmm(y, x @ self.lora_a, b, alpha=self.alpha)
+
+    def add_to_(self, y: Tensor, x: Tensor) -> Tensor:
+        """y += x W + b, in place, for a frozen layer: (n, out), (n, in) -> (n, out)."""
+        return y.add_(self.bias).addmm_(x, self.weight)
 
 
 class LinearPart:
@@ -154,10 +159,14 @@ class Attention(nn.Module):
         self.c_proj = Linear(n_embd, n_embd)
 
     def forward(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
+        return self.c_proj(self.context(x, batch))
+
+    def context(self, x: Tensor, batch: Sequences) -> Tensor:
+        """The heads' weighted sums of values, before the output projection: (n_tokens, C) -> (n_tokens, C)."""
         qkv = self.c_attn(x)
         runs = batch.runs()
         contexts = [self._attend(qkv[s : s + n * t], n, t, batch.causal) for s, n, t in runs]
-        return self.c_proj(contexts[0] if len(runs) == 1 else torch.cat(contexts))
+        return contexts[0] if len(runs) == 1 else torch.cat(contexts)
 
     def _attend(self, qkv: Tensor, n: int, t: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
         if t == 1:
@@ -196,9 +205,20 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = Linear(n_embd, 4 * n_embd)
         self.c_proj = Linear(4 * n_embd, n_embd)
+        self.packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:  # (n, C) -> (n, C)
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+    def pack(self) -> None:
+        """Lay the first layer's weight out for oneDNN, which then applies GELU while it writes the product."""
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.c_fc.weight.t().contiguous())
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """GELU of the first layer, without a graph: (n, C) -> (n, 4C)."""
+        if self.packed is not None:
+            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.c_fc.bias, "gelu", [], "tanh")
+        return torch._C._nn.gelu_(self.c_fc(x), approximate="tanh")
 
 
 class Block(nn.Module):
@@ -214,6 +234,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
         x = x + self.attn(self.ln_1(x), batch)
         return x + self.mlp(self.ln_2(x))
+
+    def forward_(self, x: Tensor, batch: Sequences) -> None:
+        """As `forward`, for a frozen block in float32: in place and without a graph. x: (n_tokens, C)."""
+        self.attn.c_proj.add_to_(x, self.attn.context(self.ln_1(x), batch))
+        self.mlp.c_proj.add_to_(x, self.mlp.hidden(self.ln_2(x)))
 
     def read(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (B, C)
         normalized = F.layer_norm(x, x.shape[1:], eps=self.ln_1.eps)
