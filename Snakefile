@@ -26,4 +26,4 @@ rule all:
         PATHS.interpretation,
         rules.draw.output,
         rules.draw_rows.output,
-        expand(f"{PATHS.results}/pages/{{page}}.html", page=PAGES),
+        rules.pages.output,

@@ -66,10 +66,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     command(compare_command)
     command(interpret_command)
     command(draw_command)
-    command(draw_rows_command).add_argument("--row", nargs="+", metavar="ID", help="default: all selected rows")
-    sub = command(page_command, needs_config=False)
-    sub.add_argument("--markdown", required=True, type=Path, metavar="FILE")
-    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    command(draw_rows_command).add_argument(
+        "--row", nargs="+", metavar="ID", help="default: the selected rows that have run"
+    )
+    command(pages_command)
     sub = command(readme_command)
     sub.add_argument("--readme", default=Path("README.md"), type=Path, metavar="FILE")
     sub.add_argument("--check", action="store_true", help="change nothing; fail with a diff if it is stale")
@@ -211,18 +211,22 @@ def draw_rows_command(arguments: argparse.Namespace) -> None:
     """draw the curves of each row"""
     from .paths import Paths
     from .plots.pictures import draw_row
+    from .runs import read_runs
 
     config = load_config(arguments.config)
     experiments = _experiments(config)
-    for row in arguments.row or select_rows(config, experiments):
+    runs = read_runs(config, select_rows(config, experiments))
+    for row in arguments.row or [row for row, found in runs.items() if found]:
         draw_row(config, experiments, row, Paths(config.results).plots / "rows")
 
 
-def page_command(arguments: argparse.Namespace) -> None:
-    """turn one of the markdown files into a page for the report"""
-    from .pages import html_page
+def pages_command(arguments: argparse.Namespace) -> None:
+    """write the report's pages: tables, configuration, and the logs of each row"""
+    from .pages import write_pages
 
-    html_page(arguments.markdown, arguments.output)
+    config = load_config(arguments.config)
+    experiments = _experiments(config)
+    write_pages(config, experiments, select_rows(config, experiments))
 
 
 def readme_command(arguments: argparse.Namespace) -> None:

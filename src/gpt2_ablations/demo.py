@@ -12,7 +12,7 @@ from .dataset import LABELS
 from .experiment import PAD_TOKEN
 from .files import write_text_whole
 
-MESSAGES_PER_KIND = 1000
+MESSAGES_PER_KIND = 500
 MESSAGES_SEED = 123
 LONGEST_MESSAGE = 40
 

@@ -59,6 +59,15 @@ class Paths:
     def interpretation(self) -> Path:
         return self._path("interpretation.md")
 
+    def train_log(self, row: str, seed: int | str) -> Path:
+        return self._path("logs", "train", row, f"seed-{seed}.log")
+
+    def page(self, name: str) -> Path:
+        return self._path("pages", f"{name}.html")
+
+    def row_page(self, row: str) -> Path:
+        return self._path("pages", "rows", f"{row}.html")
+
     @property
     def plots(self) -> Path:
         return self._path("plots")

@@ -1,14 +1,16 @@
 """Finished runs, read back: metrics at once, predictions and histories when somebody asks for them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .config import Config
 from .errors import InputError
+from .experiment import Experiment
 from .paths import Paths
 from .run_files import Curve, Predictions, read_history, read_predictions
 from .validation import input_error
@@ -55,6 +57,21 @@ class Metrics(_Part):
     peak_memory_mb: PeakMemory = PeakMemory()
     features_peak_memory_mb: Megabytes = None
     note: str | None = None
+    settings: dict[str, Any] | None = None
+
+    def differences(self, experiment: Experiment) -> list[str]:
+        """The options whose values the run did not have, as `batch_size 8, now 16`.
+
+        An option that the file does not name had its default: it is younger than the run.
+        """
+        if self.settings is None:
+            return []
+        ran = {field.name: self.settings.get(field.name, field.default) for field in fields(experiment)}
+        return [
+            f"{name} {value}, now {getattr(experiment, name)}"
+            for name, value in ran.items()
+            if value != getattr(experiment, name)
+        ]
 
 
 @dataclass(frozen=True)
@@ -104,29 +121,56 @@ class Run:
         return read_history(self.folder / "history.csv")
 
 
-Runs = Mapping[str, list[Run]]
+class Runs(dict[str, list[Run]]):
+    """The finished runs of each row, a row without any with an empty list.
+
+    Attributes:
+        outdated: by row and seed, how the settings of runs that are left out differ from the row's.
+    """
+
+    def __init__(self, runs: Mapping[str, list[Run]] = MappingProxyType({})):
+        super().__init__(runs)
+        self.outdated: dict[tuple[str, int], list[str]] = {}
 
 
-def read_runs(config: Config, rows: Iterable[str]) -> dict[str, list[Run]]:
-    """The finished runs of each row over the configured seeds; a row without any has an empty list.
+def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
+    """The finished runs of each row over the configured seeds.
+
+    A run whose row has other settings by now is no result of that row: it is left out and named.
 
     Raises:
         InputError: a metrics.json is damaged.
     """
     paths = Paths(config.results)
-    runs: dict[str, list[Run]] = {row: [] for row in rows}
-    for row, found in runs.items():
+    runs = Runs({row: [] for row in experiments})
+    for row, experiment in experiments.items():
         for seed in config.seeds:
             folder = paths.row(row, seed)
             # metrics.json is written last: without it the run has failed or not ended.
-            if (folder / "metrics.json").is_file():
-                found.append(Run(row, seed, folder, read_run_metrics(folder / "metrics.json")))
+            if not (folder / "metrics.json").is_file():
+                continue
+            metrics = read_run_metrics(folder / "metrics.json")
+            if differences := metrics.differences(experiment):
+                runs.outdated[row, seed] = differences
+            else:
+                runs[row].append(Run(row, seed, folder, metrics))
     return runs
 
 
 def notes(runs: Runs) -> list[str]:
-    """What the runs say of themselves, such as that they are a miniature; each text once."""
-    return list(dict.fromkeys(run.metrics.note for found in runs.values() for run in found if run.metrics.note))
+    """What a reader must know of the runs: what they say of themselves, each text once, and which are left out."""
+    told = dict.fromkeys(run.metrics.note for found in runs.values() for run in found if run.metrics.note)
+    left_out: dict[tuple[str, str], list[int]] = {}
+    for (row, seed), differences in runs.outdated.items():
+        left_out.setdefault((row, "; ".join(differences)), []).append(seed)
+    return [
+        *told,
+        *(
+            f"Row {row} has run with other settings ({differences}) and is left out for seed{'s' * (len(seeds) > 1)}"
+            f" {', '.join(map(str, seeds))}; `snakemake --cores all row_{row}` runs it anew."
+            for (row, differences), seeds in left_out.items()
+        ),
+    ]
 
 
 def read_run_metrics(path: Path) -> Metrics:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from .analysis.labels import load_defaults, row_labels
 from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
 from .errors import InputError
 from .experiment import Experiment
@@ -81,6 +82,12 @@ class Plan:
         if self.config.tokenizer.name == "bytes":
             return []
         return [str(self.paths.tokenizer / name) for name in ("vocab.bpe", "encoder.json")]
+
+    def report_labels(self) -> dict[str, str]:
+        """What each selected row is called in the report, which sorts labels as texts: `05: all layers`."""
+        width = max((len(row) for row in self.selected if row.isdigit()), default=0)
+        labels = row_labels(self.selected, load_defaults(self.config))
+        return {row: "0" * (width - len(row)) * row.isdigit() + label for row, label in labels.items()}
 
     def threads(self, model_size: str) -> int:
         """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""

@@ -1,47 +1,59 @@
 """Reading finished runs: what is missing is left out, what is damaged is named."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
+from gpt2_ablations.analysis.comparison import comparison_markdown
+from gpt2_ablations.analysis.interpretation import interpretation_markdown
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.runs import notes, read_runs
+from gpt2_ablations.runs import Runs, notes, read_runs
+from gpt2_ablations.table import table_markdown
+
+
+def read(results, *rows: str) -> Runs:
+    return read_runs(results.config, {row: results.experiments[row] for row in rows})
+
+
+def table_text(config, experiments) -> str:
+    return table_markdown(experiments, read_runs(config, experiments))
 
 
 def test_rows_that_have_not_run_are_absent(results):
     results.add("1")
-    runs = read_runs(results.config, results.experiments)
+    runs = read(results, *results.experiments)
     assert [row for row, found in runs.items() if found] == ["1"]
     assert list(runs) == list(results.experiments)
 
 
 def test_a_failed_run_leaves_no_metrics_and_is_absent(results):
     (results.add("1") / "metrics.json").unlink()
-    assert read_runs(results.config, ["1"]) == {"1": []}
+    assert read(results, "1") == {"1": []}
 
 
 def test_only_configured_seeds_are_read(three_seeds):
     for seed in (3, 7, 1):
         three_seeds.add("1", seed=seed)
-    assert [run.seed for run in read_runs(three_seeds.config, ["1"])["1"]] == [1, 3]
+    assert [run.seed for run in read(three_seeds, "1")["1"]] == [1, 3]
 
 
 def test_time_is_that_of_the_frozen_part_and_the_loop(results):
     results.add("1", seconds={"features": 9.0, "training": 3.0, "evaluation": 99.0})
-    assert read_runs(results.config, ["1"])["1"][0].minutes == pytest.approx(0.2)
+    assert read(results, "1")["1"][0].minutes == pytest.approx(0.2)
 
 
 def test_memory_is_the_largest_peak_of_a_rows_jobs(results):
     results.add("1", peak_memory_mb={"host": 800.0, "device": None}, features_peak_memory_mb=1200.0)
     results.add("2", peak_memory_mb={"host": 800.0, "device": 90.0}, features_peak_memory_mb=None)
-    runs = read_runs(results.config, ["1", "2"])
+    runs = read(results, "1", "2")
     assert runs["1"][0].peak_memory_mb == {"host": 1200.0}
     assert runs["2"][0].peak_memory_mb == {"host": 800.0, "device": 90.0}
 
 
 def test_a_history_is_read_at_its_evaluations(results):
     results.add("1", history=True)
-    history = read_runs(results.config, ["1"])["1"][0].history()
+    history = read(results, "1")["1"][0].history()
     assert history["train_loss"].epochs[:2] == pytest.approx([1 / 130, 51 / 130])
     assert history["val_acc"].epochs.tolist() == [1, 2, 3, 4, 5]
 
@@ -49,7 +61,49 @@ def test_a_history_is_read_at_its_evaluations(results):
 def test_each_note_is_told_once(results):
     results.add("1", note="A miniature.")
     results.add("2", note="A miniature.")
-    assert notes(read_runs(results.config, results.experiments)) == ["A miniature."]
+    assert notes(read(results, *results.experiments)) == ["A miniature."]
+
+
+def test_a_run_with_other_settings_is_no_result_of_its_row(results):
+    settings = asdict(results.experiments["1"])
+    results.add("1", settings=settings | {"batch_size": 16, "num_epochs": 2})
+    results.add("2", settings=asdict(results.experiments["2"]))
+    runs = read(results, "1", "2")
+    assert runs["1"] == [] and len(runs["2"]) == 1
+    assert notes(runs) == [
+        "Row 1 has run with other settings (num_epochs 2, now 5; batch_size 16, now 8) and is left out for seed 123;"
+        " `snakemake --cores all row_1` runs it anew."
+    ]
+
+
+def test_only_the_seeds_with_other_settings_are_left_out(three_seeds):
+    settings = asdict(three_seeds.experiments["1"])
+    for seed, batch_size in {1: 16, 2: 8, 3: 16}.items():
+        three_seeds.add("1", seed=seed, settings=settings | {"batch_size": batch_size})
+    runs = read(three_seeds, "1")
+    assert [run.seed for run in runs["1"]] == [2]
+    (note,) = notes(runs)
+    assert "(batch_size 16, now 8) and is left out for seeds 1, 3;" in note
+
+
+def test_a_run_from_before_an_option_existed_had_its_default(results):
+    settings = asdict(results.experiments["1"])
+    del settings["ignore_index"]
+    results.add("1", settings=settings)
+    results.add("18", settings=settings)
+    runs = read(results, "1", "18")
+    assert len(runs["1"]) == 1 and runs["18"] == []
+
+
+def test_a_run_that_does_not_tell_its_settings_is_taken_as_it_is(results):
+    results.add("1")
+    assert len(read(results, "1")["1"]) == 1
+
+
+@pytest.mark.parametrize("text", [comparison_markdown, interpretation_markdown, table_text])
+def test_every_page_says_which_runs_are_left_out(results, text):
+    results.add("1", settings=asdict(results.experiments["2"]))
+    assert "Row 1 has run with other settings" in text(results.config, results.experiments)
 
 
 def edit_metrics(folder, **changes):
@@ -72,7 +126,7 @@ def test_a_damaged_metrics_file_is_named(results, changes, message):
     folder = results.add("1")
     edit_metrics(folder, **changes)
     with pytest.raises(InputError) as error:
-        read_runs(results.config, ["1"])
+        read(results, "1")
     assert str(folder / "metrics.json") in str(error.value)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -82,7 +136,7 @@ def test_a_damaged_metrics_file_is_named(results, changes, message):
 def test_metrics_that_are_no_json_object_are_named(results, content):
     (results.add("1") / "metrics.json").write_text(content)
     with pytest.raises(InputError, match=r"metrics\.json: .*run the row again"):
-        read_runs(results.config, ["1"])
+        read(results, "1")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +154,7 @@ def test_damaged_predictions_are_named(results, damage, message):
     file = results.add("1") / "predictions.csv"
     file.write_text(damage(file.read_text()))
     with pytest.raises(InputError) as error:
-        read_runs(results.config, ["1"])["1"][0].predictions()
+        read(results, "1")["1"][0].predictions()
     assert str(error.value).startswith(f"{file}: ")
     assert message in str(error.value)
 
@@ -108,7 +162,7 @@ def test_damaged_predictions_are_named(results, damage, message):
 def test_missing_predictions_are_named(results):
     (results.add("1") / "predictions.csv").unlink()
     with pytest.raises(InputError, match=r"predictions\.csv: no such file, though metrics\.json is there"):
-        read_runs(results.config, ["1"])["1"][0].predictions()
+        read(results, "1")["1"][0].predictions()
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "x"])
@@ -118,10 +172,10 @@ def test_a_damaged_history_is_named(results, value):
     lines[1] = f"0,1,0.5,{value},0.7,,"
     file.write_text("\n".join(lines))
     with pytest.raises(InputError, match=rf"history\.csv: damaged \(train_loss in line 2 is '{value}'\)"):
-        read_runs(results.config, ["1"])["1"][0].history()
+        read(results, "1")["1"][0].history()
 
 
 def test_columns_that_were_added_do_no_harm(results):
     file = results.add("1") / "predictions.csv"
     file.write_text("\n".join(line + ",x" for line in file.read_text().splitlines()))
-    assert read_runs(results.config, ["1"])["1"][0].predictions().correct.sum() == 285
+    assert read(results, "1")["1"][0].predictions().correct.sum() == 285

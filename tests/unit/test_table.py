@@ -8,7 +8,7 @@ import pytest
 
 from gpt2_ablations.config import load_experiments, load_models
 from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.runs import Metrics, Run
+from gpt2_ablations.runs import Metrics, Run, Runs
 from gpt2_ablations.table import setting_cells, table_csv, table_markdown
 from tests.conftest import CHECKOUT
 
@@ -37,21 +37,23 @@ def rows() -> dict[str, Experiment]:
     return load_experiments(CHECKOUT / "config" / "experiments.yaml", models, "config/models.yaml")
 
 
-def published_runs() -> dict[str, list[Run]]:
+def published_runs() -> Runs:
     with open(CHECKOUT / "config" / "published.csv", newline="") as file:
         published = list(csv.DictReader(file))
-    return {
-        line["row"]: [
-            run(
-                line["row"],
-                context_length=1024 if line["row"] == "13" else 120,
-                seconds={"features": 0.0, "training": 60 * float(line["minutes"]), "evaluation": 0.0},
-                device_name=line["device"],
-                **{key: float(line[key]) / 100 for key in ("train_acc", "val_acc", "test_acc")},
-            )
-        ]
-        for line in published
-    }
+    return Runs(
+        {
+            line["row"]: [
+                run(
+                    line["row"],
+                    context_length=1024 if line["row"] == "13" else 120,
+                    seconds={"features": 0.0, "training": 60 * float(line["minutes"]), "evaluation": 0.0},
+                    device_name=line["device"],
+                    **{key: float(line[key]) / 100 for key in ("train_acc", "val_acc", "test_acc")},
+                )
+            ]
+            for line in published
+        }
+    )
 
 
 def test_the_document_s_figures_give_the_document_s_table(rows):
@@ -93,27 +95,27 @@ def test_cells_beyond_the_document_s_rows(options, position, context):
 
 
 def test_several_seeds_show_mean_and_standard_deviation(rows):
-    runs = {"1": [run("1", test_acc=0.94), run("1", seed=1, test_acc=0.96)]}
+    runs = Runs({"1": [run("1", test_acc=0.94), run("1", seed=1, test_acc=0.96)]})
     assert "| 95.00% ± 1.41 |" in table_markdown({"1": rows["1"]}, runs)
 
 
 def test_a_row_that_has_not_run_shows_dashes(rows):
-    line = table_markdown({"1": rows["1"]}, {}).splitlines()[2]
+    line = table_markdown({"1": rows["1"]}, Runs()).splitlines()[2]
     assert [cell.strip() for cell in line.split("|")[6:12]] == ["longest train ex. (–)", "–", "–", "–", "–", "–"]
 
 
 def test_a_note_and_another_precision_stand_below_the_table(rows):
-    runs = {"1": [run("1", note="Miniature.")], "2": [run("2", precision="bfloat16", note="Miniature.")]}
+    runs = Runs({"1": [run("1", note="Miniature.")], "2": [run("2", precision="bfloat16", note="Miniature.")]})
     below = table_markdown({"1": rows["1"], "2": rows["2"]}, runs).split("\n\n")[1:]
     assert below == ["Miniature.", "Matrix products in bfloat16: row 2.\n"]
 
 
 def test_the_time_is_features_and_training_without_the_final_evaluation(rows):
-    assert "| 0.28 min " in table_markdown({"1": rows["1"]}, {"1": [run("1")]})
+    assert "| 0.28 min " in table_markdown({"1": rows["1"]}, Runs({"1": [run("1")]}))
 
 
 def test_the_data_has_a_line_for_each_row_and_seed(rows):
-    runs = {"1": [run("1"), run("1", seed=7)], "2": [run("2")]}
+    runs = Runs({"1": [run("1"), run("1", seed=7)], "2": [run("2")]})
     lines = list(csv.DictReader(io.StringIO(table_csv({"1": rows["1"], "2": rows["2"]}, runs))))
     assert [(line["row"], line["seed"]) for line in lines] == [("1", "123"), ("1", "7"), ("2", "123")]
     assert lines[2]["trainable_token_pos"] == "first" and float(lines[2]["seconds"]) == 16.8
@@ -121,4 +123,4 @@ def test_the_data_has_a_line_for_each_row_and_seed(rows):
 
 def test_a_cell_cannot_break_the_table():
     row = {"x": Experiment(model_size="a|b")}
-    assert r"| a\|b " in table_markdown(row, {})
+    assert r"| a\|b " in table_markdown(row, Runs())

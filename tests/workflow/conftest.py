@@ -17,7 +17,7 @@ from gpt2_ablations.weights import checkpoint_shapes
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 # Made anew from finished rows in seconds, whenever one changes.
-REPORTS = {"all", "compare", "interpret", "draw", "draw_rows", "page"}
+REPORTS = {"all", "compare", "interpret", "draw", "draw_rows", "pages"}
 DIMENSIONS = {"n_layer": 3, "n_head": 2, "n_embd": 8, "n_positions": 64}
 
 
@@ -123,3 +123,13 @@ def finished(finished_workshop, tmp_path) -> Workshop:
     folder = tmp_path / "finished"
     shutil.copytree(finished_workshop.folder, folder, symlinks=True)
     return Workshop(folder)
+
+
+@pytest.fixture(scope="session")
+def report(finished_workshop, tmp_path_factory) -> Path:
+    """The report of a finished run, which `snakemake --report` makes without a network."""
+    folder = tmp_path_factory.mktemp("report") / "workshop"
+    shutil.copytree(finished_workshop.folder, folder, symlinks=True)
+    workshop = Workshop(folder)
+    workshop.run("--report", "results/report.html")
+    return workshop.results / "report.html"

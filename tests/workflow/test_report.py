@@ -1,11 +1,5 @@
 """Comparison, interpretation, pictures, README block and report of a run."""
 
-import re
-import shutil
-import subprocess
-
-import pytest
-
 FILES = ["table.md", "table.csv", "comparison.md", "interpretation.md"]
 PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
 
@@ -56,44 +50,3 @@ def test_a_readme_without_markers_is_refused(finished):
     (finished.folder / "README.md").write_text("# Title\n")
     failed = finished.snakemake("readme")
     assert failed.returncode != 0 and "needs the lines <!-- table --> and <!-- /table -->" in failed.stderr
-
-
-@pytest.fixture(scope="module")
-def report(finished_workshop, tmp_path_factory):
-    """The report of a finished run, which `snakemake --report` makes without a network."""
-    folder = tmp_path_factory.mktemp("report")
-    shutil.copytree(finished_workshop.folder, folder / "workshop", symlinks=True)
-    workshop = type(finished_workshop)(folder / "workshop")
-    workshop.run("--report", "results/report.html")
-    return workshop.results / "report.html"
-
-
-def test_the_report_holds_pictures_tables_and_rows_by_category(report):
-    text = report.read_text()
-    for category in ("Pictures", "Tables", "Rows"):
-        assert category in text
-
-
-def test_the_report_opens_in_a_browser_without_a_script_error(report):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed; `apt-get install chromium` for this test")
-    flags = (
-        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --enable-logging=stderr"
-    )
-    done = subprocess.run(
-        [
-            chromium,
-            *flags.split(),
-            "--virtual-time-budget=8000",
-            f"--user-data-dir={report.parent / 'chromium'}",
-            "--dump-dom",
-            report.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert re.search(r"Pictures", done.stdout) and re.search(r"Tables", done.stdout)
-    errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line and re.search(r"Error|Uncaught", line)]
-    assert errors == []

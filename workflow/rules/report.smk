@@ -4,7 +4,7 @@ localrules:
     interpret,
     draw,
     draw_rows,
-    page,
+    pages,
     partial,
     readme,
     check_readme,
@@ -19,7 +19,9 @@ PICTURES = {
     "loss_curves": "Losses of all rows",
     "accuracy_curves": "Accuracies of all rows",
 }
-PAGES = {"table": "Table", "comparison": "Published and reproduced", "interpretation": "Interpretation"}
+TABLES = {"table": "Table", "comparison": "Published and reproduced", "interpretation": "Interpretation"}
+REPORTS = ["table", "compare", "interpret", "draw", "draw_rows", "pages"]
+LABELS = PLAN.report_labels()
 README = Path(workflow.basedir) / "README.md"
 
 
@@ -143,10 +145,10 @@ rule draw_rows:
             report(
                 f"{PATHS.plots}/rows/curves_{row}.svg",
                 caption="../report/rows.rst",
-                category="Rows",
-                labels={"row": row, "shows": "losses and accuracies"},
+                category="Row curves",
+                labels={"row": label},
             )
-            for row in PLAN.selected
+            for row, label in LABELS.items()
         ],
     log:
         f"{LOGS}/draw_rows.log",
@@ -159,38 +161,63 @@ rule draw_rows:
         "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q}"
 
 
-# The report shows pages, not markdown.
-rule page:
+# The report shows pages, not markdown; one job writes them all.
+rule pages:
     input:
-        f"{PATHS.results}/{{page}}.md",
+        runs=RUNS,
+        tables=[PATHS.table, PATHS.comparison, PATHS.interpretation],
+        configuration=[PLAN.config.experiments, PLAN.config.models],
+        code=code("analysis/labels", "pages", "runs"),
     output:
-        report(
-            f"{PATHS.results}/pages/{{page}}.html",
-            caption="../report/page.rst",
-            category="Tables",
-            labels=lambda wildcards: {"page": PAGES[wildcards.page]},
+        tables=[
+            report(
+                PATHS.page(name),
+                caption=f"../report/{name}.rst",
+                category="Tables",
+                labels={"table": title},
+            )
+            for name, title in TABLES.items()
+        ],
+        configuration=report(
+            PATHS.page("configuration"),
+            caption="../report/configuration.rst",
+            category="Configuration",
+            labels={"file": "Everything this run was told"},
         ),
+        rows=[
+            report(
+                PATHS.row_page(row),
+                caption="../report/row_log.rst",
+                category="Row logs",
+                labels={"row": label},
+            )
+            for row, label in LABELS.items()
+        ],
     log:
-        f"{LOGS}/page/{{page}}.log",
-    wildcard_constraints:
-        page="|".join(PAGES),
+        f"{LOGS}/pages.log",
     conda:
         ENVIRONMENT
+    params:
+        config=CONFIG,
+        rows=SETTINGS,
+        settings=PLAN.config.model_dump_json(),
     shell:
-        "python3 -m gpt2_ablations page --log {log:q} --markdown {input:q} --output {output:q}"
+        "python3 -m gpt2_ablations pages --log {log:q} --config {params.config:q}"
 
 
 # From whatever has run: no row's file is an input, so nothing is trained.
 rule partial:
     log:
-        f"{LOGS}/partial.log",
+        [f"{LOGS}/partial/{command}.log" for command in REPORTS],
     conda:
         ENVIRONMENT
     params:
         config=CONFIG,
+        logs=f"{LOGS}/partial",
+        commands=REPORTS,
     shell:
-        "for command in table compare interpret draw; do"
-        " python3 -m gpt2_ablations $command --log {log:q} --config {params.config:q}; done"
+        "for command in {params.commands}; do"
+        " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log --config {params.config:q}; done"
 
 
 # No declared output, so that it also mends a hand edit.

@@ -17,6 +17,7 @@ Histories = Sequence[Mapping[str, Curve]]
 COLUMNS = 4
 PANEL_HEIGHT = 1.75
 SEEDS_DRAWN = 10
+MOST_MARKERS = 20
 # Losses below this are drawn on it: the logarithm of a vanishing loss would leave no room for the others.
 SMALLEST_LOSS = 1e-3
 
@@ -109,7 +110,9 @@ def _draw(axes: Axes, histories: Histories, quantity: Quantity, marker_size: flo
                 axes.plot(seed.epochs, _values(seed, quantity), look[1:], color=color, lw=0.6, alpha=0.45)
         mean = _mean(found)
         if mean is not None:
-            axes.plot(mean.epochs, _values(mean, quantity), look, color=color, lw=1.5, ms=marker_size)
+            # Of many points some are marked: all of them would hide the line.
+            every = -(-len(mean.epochs) // MOST_MARKERS)
+            axes.plot(mean.epochs, _values(mean, quantity), look, color=color, lw=1.5, ms=marker_size, markevery=every)
 
 
 def _mean(curves: list[Curve]) -> Curve | None:

@@ -64,7 +64,7 @@ def draw_row(config: Config, experiments: dict[str, Experiment], row: str, folde
 
     if row not in experiments:
         raise InputError(f"row '{row}' is not in {config.experiments}; {allowed_names(row, experiments)}")
-    runs = read_runs(config, [row])
+    runs = read_runs(config, {row: experiments[row]})
     if not runs[row]:
         raise InputError(f"row {row} has no finished run in {config.results}; run `snakemake --cores all row_{row}`")
     label = row_labels({row: experiments[row]}, load_defaults(config))[row]

@@ -130,7 +130,7 @@ def time_figure(
         marker, color = looks[experiments[row].model_size]
         axes.plot(*points[row], marker, color=color, ms=7, zorder=3, **EDGED)
     axes.set_xscale("log")
-    plain_log_ticks(axes.xaxis, (1, 1.5, 2, 3, 5, 7))
+    plain_log_ticks(axes.xaxis, (1, 2, 3, 5))
     axes.set_xlabel("Training time (min, logarithmic)")
     axes.set_ylabel("Test accuracy (%)")
     axes.margins(0.12)
