@@ -1,6 +1,7 @@
 """A SLURM lab for this folder's tests, and workshops whose jobs run in it."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.slurm.lab import NODES, Lab, end, kill, lacking, wait_until
+from tests.slurm.lab import NODES, Lab, kill, lacking, wait_until
 from tests.workflow.conftest import Workshop, make_workshop
 
 # What a cluster's user edits in the profile, and what makes the answers come sooner here.
@@ -19,6 +20,13 @@ LAB_ARGUMENTS = (
     # The lab has no accounting database.
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark this folder's tests, and no others."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slurm)
 
 
 class Cluster(Workshop):
@@ -65,9 +73,10 @@ class Cluster(Workshop):
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 command = process.cmdline()
-                if command[1:4] == ["-m", "gpt2_ablations", "train"] and process.cwd() == str(self.folder):
-                    if command[command.index("--row") + 1] == row:
-                        found.append(process)
+                if command[1:4] != ["-m", "gpt2_ablations", "train"] or process.cwd() != str(self.folder):
+                    continue
+                if command[command.index("--row") + 1] == row:
+                    found.append(process)
         return sorted(found, key=psutil.Process.create_time)
 
     def wait_for_training(self, row: str, count: int = 1, seconds: float = 120) -> list[psutil.Process]:
@@ -85,6 +94,8 @@ def _lab() -> Iterator[Lab]:
     if reason := lacking():
         pytest.skip(reason)
     lab = Lab()
+    # Ended from outside, pytest would leave the daemons behind.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     try:
         lab.start()
         yield lab

@@ -1,6 +1,7 @@
 """A SLURM of two nodes on this machine, with graphics cards that are pretended: started, watched and stopped."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -72,6 +73,8 @@ def lacking() -> str | None:
     missing = [program for program in PROGRAMS if not find(program)]
     if missing:
         return f"{missing[0]} is not installed; `make test-slurm` installs it"
+    if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
+        return "snakemake-executor-plugin-slurm is not installed; `make setup-slurm` installs it"
     return None
 
 
@@ -142,6 +145,16 @@ class Lab:
         daemon = _process(self.folder / "run" / f"slurmd-{node}.pid")
         kill([*filter(None, [daemon]), *self.job_processes(node)])
 
+    def start_requeued(self, seconds: float = 90) -> None:
+        """Wait until SLURM has put a lost node's job back into its queue, and spare it the two minutes it waits there."""
+        waiting = wait_until(
+            lambda: [job["JobId"] for job in self.jobs() if job["JobState"] == "PENDING" and job["Restarts"] != "0"],
+            seconds,
+            "a job is back in the queue",
+        )
+        for job in waiting:
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True, timeout=30)
+
     def node_states(self) -> dict[str, str]:
         """The state of each node: `idle`, `mixed`, `down` ..., with a `*` where it does not answer."""
         done = subprocess.run(["sinfo", "-hN", "-p", "cpu", "-o", "%N %T"], capture_output=True, text=True, timeout=30)
@@ -156,9 +169,16 @@ class Lab:
             found.append(dict(fields))
         return [job for job in found if "JobId" in job]
 
-    def running(self) -> list[dict[str, str]]:
-        """The jobs that run now."""
-        return [job for job in self.jobs() if job["JobState"] == "RUNNING"]
+    def jobs_in(self, folder: Path, rule: str | None = None, row: str | None = None) -> list[dict[str, str]]:
+        """The jobs submitted in a folder, the first one first, each with its `Rule`; of one rule or one row."""
+        found = []
+        for job in self.jobs():
+            if job["WorkDir"] == str(folder):
+                # Snakemake writes it: rule_train_wildcards_ROW_SEED.
+                name, _, wildcards = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+                if rule in (None, name) and row in (None, wildcards.rsplit("_", 1)[0]):
+                    found.append(job | {"Rule": name})
+        return sorted(found, key=lambda job: int(job["JobId"]))
 
     def wait_for_quiet(self, seconds: float = 60) -> None:
         """Wait until no job runs or waits."""
