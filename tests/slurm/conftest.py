@@ -114,6 +114,12 @@ def lab(_lab: Lab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def cluster(lab: Lab, tmp_path: Path) -> Cluster:
+def workshop(tmp_path: Path) -> Workshop:
+    """A fresh workshop in which nothing has run."""
+    return make_workshop(tmp_path / "workshop")
+
+
+@pytest.fixture
+def cluster(lab: Lab, workshop: Workshop) -> Cluster:
     """A fresh workshop in which nothing has run, with jobs in SLURM."""
-    return Cluster(make_workshop(tmp_path / "workshop").folder)
+    return Cluster(workshop.folder)

@@ -146,7 +146,7 @@ class Lab:
         kill([*filter(None, [daemon]), *self.job_processes(node)])
 
     def start_requeued(self, seconds: float = 90) -> None:
-        """Wait until SLURM has put a lost node's job back into its queue, and spare it the two minutes it waits there."""
+        """Wait until a lost node's job is back in the queue, and spare it the two minutes that SLURM makes it wait."""
         waiting = wait_until(
             lambda: [job["JobId"] for job in self.jobs() if job["JobState"] == "PENDING" and job["Restarts"] != "0"],
             seconds,
