@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-test demo table resume test test-all bench lint format clean
+.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-slurm bench lint format clean
 
 help:
 	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
@@ -14,12 +14,15 @@ help:
 	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
+	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
+	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
 	@echo "make lint      check the workflow and the code; make format mends the layout"
 	@echo "make clean     remove what make set up"
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
+setup-slurm: $(VENV)/.installed-slurm
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than Python 3.11; name a newer one, as in `make demo PYTHON=python3.12`")'
@@ -31,6 +34,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 	@$(PIP) install -r requirements-test.lock
+	@touch $@
+
+$(VENV)/.installed-slurm: $(VENV)/.installed requirements-slurm.lock
+	@$(PIP) install --no-deps -r requirements-slurm.lock
 	@touch $@
 
 demo: setup
@@ -48,10 +55,14 @@ resume: setup
 
 # Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
 test: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
 
 test-all: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm"
+
+test-slurm: setup-test setup-slurm
+	@tests/slurm/install.sh
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: setup-test
 	$(BIN)/snakemake --lint

@@ -93,9 +93,14 @@ class Plan:
         """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
         return 1 if self.models[model_size].n_embd < SINGLE_THREAD_WIDTH else MOST_THREADS
 
-    def gpus(self) -> int:
-        """How many graphics cards a job takes: one, or none where rows run on the CPU."""
-        return int(self.config.device == "cuda" or (self.config.device == "auto" and graphics_cards() > 0))
+    def gpus(self, local: bool = True) -> int:
+        """How many graphics cards a job takes: one, or none where rows run on the CPU.
+
+        Args:
+            local: jobs run on this machine; elsewhere, `auto` asks for a card whatever is here.
+        """
+        device = self.config.device
+        return int(device == "cuda" or (device == "auto" and (not local or graphics_cards() > 0)))
 
 
 def digest_file(weights: Path) -> Path:

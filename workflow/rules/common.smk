@@ -26,8 +26,11 @@ shell.prefix(
     f" PYTHONPATH={shlex.quote(str(SOURCE))}; "
 )
 
+# A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
+# Snakemake says of where jobs will run.
+LOCAL = workflow.resource_settings.nodes is None
 # Without a limit, all rows would share one card at once. `--resources gpu=N` overrides it; clusters count themselves.
-if workflow.local_exec and PLAN.gpus() and graphics_cards():
+if LOCAL and PLAN.gpus() and graphics_cards():
     workflow.global_resources.setdefault("gpu", 1)
 
 

@@ -14,7 +14,7 @@ rule extract_features:
         ENVIRONMENT
     threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.gpus(LOCAL),
     params:
         config=CONFIG,
         spec=lambda wildcards: json.dumps(vars(PLAN.spec(wildcards.identity))),
@@ -41,7 +41,7 @@ rule train:
         ENVIRONMENT
     threads: lambda wildcards: PLAN.threads(PLAN.experiments[wildcards.row].model_size)
     resources:
-        gpu=PLAN.gpus(),
+        gpu=PLAN.gpus(LOCAL),
     params:
         config=CONFIG,
         flags=lambda wildcards: PLAN.experiments[wildcards.row].flags(),

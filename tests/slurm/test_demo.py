@@ -1,0 +1,18 @@
+"""The demo's table, row by row in SLURM."""
+
+from tests.conftest import run_snakemake
+from tests.slurm.tables import numbers
+from tests.workflow.conftest import make_workshop
+
+
+def test_the_demo_s_table_is_the_one_made_without_slurm(lab, cluster, tmp_path):
+    cluster.configfile = "config/demo.yaml"
+    cluster.run()
+    here = make_workshop(tmp_path / "here").folder
+    local = run_snakemake("--cores", "2", "--configfile", "config/demo.yaml", folder=here)
+    assert local.returncode == 0, local.stderr[-3000:]
+    table = numbers(cluster.results / "demo" / "table.md")
+    assert len(table) == 2 + 19
+    assert table == numbers(here / "results" / "demo" / "table.md")
+    rules = [job["Rule"] for job in lab.jobs_in(cluster.folder)]
+    assert rules.count("train") == 19 and set(rules) == {"pretrain_miniature", "extract_features", "train"}

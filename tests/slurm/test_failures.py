@@ -1,0 +1,96 @@
+"""Jobs that are killed, nodes that are lost, a Snakemake that dies: the table is the same in the end."""
+
+import contextlib
+import json
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.slurm.lab import Lab, wait_until
+from tests.slurm.tables import numbers
+from tests.workflow.conftest import make_workshop
+
+# Row 2 trains long enough to be disturbed.
+ROWS = {"1": {}, "2": {"trainable_layers": "all", "num_epochs": 200}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The same table, made on this machine without SLURM."""
+    workshop = make_workshop(tmp_path_factory.mktemp("undisturbed") / "workshop")
+    workshop.rows(ROWS)
+    workshop.run()
+    return workshop
+
+
+@pytest.fixture
+def cluster(cluster):
+    cluster.rows(ROWS)
+    return cluster
+
+
+def assert_same_table(cluster, undisturbed) -> None:
+    """Every file of every row is as in the undisturbed run, but for times, and no partial file is left."""
+    assert numbers(cluster.results / "table.md") == numbers(undisturbed.results / "table.md")
+    for row in ROWS:
+        found, expected = (workshop.results / "rows" / row / "seed-123" for workshop in (cluster, undisturbed))
+        assert sorted(os.listdir(found)) == ["history.csv", "metrics.json", "predictions.csv"]
+        for file in ("history.csv", "predictions.csv"):
+            assert (found / file).read_bytes() == (expected / file).read_bytes()
+        metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (found, expected)]
+        for name in ("train_correct", "val_correct", "test_correct", "settings"):
+            assert metrics[0][name] == metrics[1][name]
+
+
+def test_a_job_killed_for_memory_completes_with_more_of_it(lab, cluster, undisturbed):
+    too_little_at_first = "train:mem_mb=250 * attempt ** 3"
+    done = cluster.run("--set-resources", "train:slurm_partition=gpu", too_little_at_first)
+    first, second = lab.jobs_in(cluster.folder, "train", "2")
+    assert first["JobState"] != "COMPLETED" and first["MinMemoryNode"] == "250M"
+    assert "exceeded memory limit" in done.stderr + (cluster.folder / first["StdOut"]).read_text()
+    assert second["JobState"] == "COMPLETED" and second["MinMemoryNode"] == "2000M"
+    assert_same_table(cluster, undisturbed)
+
+
+def test_a_node_lost_during_training_changes_nothing(lab: Lab, cluster, undisturbed):
+    with cluster.started() as running:
+        cluster.wait_for_training("2")
+        (job,) = lab.jobs_in(cluster.folder, "train", "2")
+        node = job["BatchHost"]
+        lab.kill_node(node)
+        try:
+            assert not cluster.training("2")
+            lab.start_requeued()
+            assert running.wait(300) == 0, running.stderr.read()[-3000:]
+        finally:
+            lab.start_node(node)
+            wait_until(lambda: lab.node_states()[node] == "idle", 60, f"{node} is back")
+    assert_same_table(cluster, undisturbed)
+
+
+@pytest.mark.parametrize("late", ["while the new job trains", "when the new job is done"])
+def test_a_job_of_a_killed_snakemake_spoils_nothing(lab: Lab, cluster, undisturbed, late):
+    with cluster.started() as running:
+        (old,) = cluster.wait_for_training("2")
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        # A slow node: the old job is still there when the new one comes.
+        old.suspend()
+        try:
+            refused = cluster.snakemake()
+            assert refused.returncode != 0 and "unlock" in refused.stderr
+            cluster.run("--unlock")
+            with cluster.started() as again:
+                assert len(cluster.wait_for_training("2", count=2)) == 2
+                if late == "while the new job trains":
+                    old.resume()
+                assert again.wait(300) == 0, again.stderr.read()[-3000:]
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                old.resume()
+    lab.wait_for_quiet()
+    assert len(lab.jobs_in(cluster.folder, "train", "2")) == 2
+    assert_same_table(cluster, undisturbed)
+    assert cluster.scheduled("row_2") == {}
