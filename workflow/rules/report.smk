@@ -34,6 +34,8 @@ rule table:
         f"{LOGS}/table.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -60,6 +62,8 @@ rule compare:
         f"{LOGS}/compare.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -88,6 +92,8 @@ rule interpret:
         f"{LOGS}/interpret.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -125,6 +131,8 @@ rule draw:
         f"{LOGS}/draw.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -152,6 +160,8 @@ rule draw_rows:
         f"{LOGS}/draw_rows.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -176,6 +186,8 @@ rule page:
         page="|".join(PAGES),
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     shell:
         "python3 -m gpt2_ablations page --log {log:q} --markdown {input:q} --output {output:q}"
 
@@ -186,6 +198,8 @@ rule partial:
         f"{LOGS}/partial.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
     shell:
@@ -201,6 +215,8 @@ rule readme:
         f"{LOGS}/readme.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         readme=README,
@@ -215,6 +231,8 @@ rule check_readme:
         f"{LOGS}/check_readme.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         readme=README,

@@ -15,6 +15,9 @@ rule extract_features:
     threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)
     resources:
         gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: PLAN.feature_request(wildcards.identity, threads).disk_mb,
     params:
         config=CONFIG,
         spec=lambda wildcards: json.dumps(vars(PLAN.spec(wildcards.identity))),
@@ -42,6 +45,9 @@ rule train:
     threads: lambda wildcards: PLAN.threads(PLAN.experiments[wildcards.row].model_size)
     resources:
         gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: PLAN.train_request(wildcards.row, threads).disk_mb,
     params:
         config=CONFIG,
         flags=lambda wildcards: PLAN.experiments[wildcards.row].flags(),
