@@ -37,7 +37,7 @@ HOST_MB = 350
 CUDA_HOST_MB = 3072
 # The context and the libraries' workspaces on a card: allowed for, not measured.
 CUDA_DEVICE_MB = 1024
-MARGIN = 1.1
+MARGIN = 1.15
 HUGE_PAGE = 2 * 2**20
 # As in features.py and training.py, which import torch: positions computed, or evaluated, at a time.
 CHUNK_TOKENS = 4096
@@ -173,7 +173,7 @@ def train_request(
     activations = _activations(experiment, model, micro_batch * length, blocks)
     embedding_gradient = embeddings if experiment.trainable_layers == "all" else 0
     evaluated = min(positions, max(EVALUATION_TOKENS, length))
-    evaluation = 4 * c * evaluated * (11 if blocks > 1 else 4 if blocks else 1)
+    evaluation = 4 * c * evaluated * (16 if blocks > 1 else 4 if blocks else 1)
     step = activations + embedding_gradient
     step = weights + step if pieces else max(weights, step)
     if config.precision == "bfloat16":

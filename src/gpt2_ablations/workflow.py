@@ -1,6 +1,7 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
 import contextlib
+import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cache
@@ -192,6 +193,11 @@ def sources_made_here(sources: list[str]) -> list[str]:
 def code(*modules: str) -> list[str]:
     """Source files as rule inputs: a job runs again when their contents change, not when their dates do."""
     return [os.path.relpath(PACKAGE / f"{module}.py") for module in modules]
+
+
+def digest(text: str) -> str:
+    """A short name of a long text: a rule's parameter that changes when the text does."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache

@@ -1,8 +1,8 @@
 """Thousands of rows: `python -m tests.benchmarks.scale [--rows N] [--seeds N] [--only STEP ...] [--json FILE]`.
 
-Writes an experiments file of 1,000 varied rows and the files of 5,000 finished runs (as many lines as real ones have),
-then measures wall time and peak memory of a dry run and of every command that reads all runs, each in a process of its
-own. Sizes on disk are those of the generated files.
+Writes an experiments file of 1,000 varied rows and the files of 5,000 finished runs with as many lines as real ones
+have, then measures wall time and peak memory of a dry run and of every command that reads all runs, each in a process
+of its own. Sizes on disk are those of the generated files.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from gpt2_ablations.experiment import Experiment
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 TEST_MESSAGES, STEPS_AN_EPOCH, EPOCHS, EVALUATE_EVERY = 300, 130, 5, 50
-STEPS = ("dry run", "table", "compare", "interpret", "draw", "draw_rows", "dry run, all finished")
+STEPS = ("dry run", "table", "compare", "interpret", "draw", "draw_rows")
 
 
 def varied_rows(number: int) -> dict[str, dict]:
@@ -94,12 +94,12 @@ def write_run(folder: Path, row: str, seed: int, experiment: Experiment, labels:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def measure(*command: str) -> dict:
-    """Wall seconds and peak MiB of a command and its children."""
+def measure(folder: Path, *command: str) -> dict:
+    """Wall seconds and peak MiB of a command in a folder."""
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=CHECKOUT, env=environment(), stdout=said, stderr=said
+            [sys.executable, "-m", *command], cwd=folder, env=environment(), stdout=said, stderr=said
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -127,15 +127,27 @@ def main() -> None:
 def run(arguments: argparse.Namespace, folder: Path) -> dict:
     """Measure the chosen steps; prints a line for each."""
     results, seeds = folder / "results", list(range(1, arguments.seeds + 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config").exists():
+        (folder / "config").symlink_to(CHECKOUT / "config")
     rows = write_yaml(folder / "rows.yaml", {"rows": varied_rows(arguments.rows)})
-    override = {"results": str(results), "experiments": str(rows), "seeds": seeds, "device": "cpu"}
-    config = write_yaml(folder / "override.yaml", override)
+    write_yaml(folder / "override.yaml", {"experiments": "rows.yaml", "seeds": seeds, "device": "cpu"})
     experiments = load_experiments(rows, load_models(CHECKOUT / "config" / "models.yaml"), "config/models.yaml")
     runs = len(experiments) * len(seeds)
     print(f"{len(experiments)} rows, {len(seeds)} seeds; snakemake {version('snakemake')}, {platform.machine()}")
-    snakemake = ["snakemake", "--cores", "2", "--dry-run", "--quiet", "all", "--configfile", str(config)]
+    snakemake = [
+        "snakemake",
+        "--snakefile",
+        str(CHECKOUT / "Snakefile"),
+        "--cores",
+        "2",
+        "--configfile",
+        "override.yaml",
+    ]
     measured = {}
     for step in arguments.only:
+        if step == "dry run" and (results / "rows").exists():
+            sys.exit(f"{results}: holds runs; a dry run of an empty folder was asked for; remove it")
         if step != "dry run" and not (results / "rows").exists():
             labels = np.arange(TEST_MESSAGES) % 2
             for (row, experiment), seed in itertools.product(experiments.items(), seeds):
@@ -145,10 +157,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict:
             allocated = sum(file.stat().st_blocks for file in files) * 512 / runs
             print(f"| a run's files | {apparent:,.0f} bytes, {allocated:,.0f} allocated | |")
             measured["a run's files"] = {"bytes": apparent, "allocated": allocated}
-        if step == "dry run, all finished":
-            measure(*(argument for argument in snakemake if argument != "--dry-run"), "--touch")
-        command = ["gpt2_ablations", step, "--config", "config/config.yaml", str(config)]
-        done = measure(*(snakemake if step.startswith("dry run") else command))
+        command = ["gpt2_ablations", step, "--config", "config/config.yaml", "override.yaml"]
+        done = measure(folder, *([*snakemake, "--dry-run"] if step == "dry run" else command))
         measured[step] = done
         print(f"| {step} | {done['seconds']:.1f} s | {done['peak_mb']:,.0f} MiB |", flush=True)
     return measured

@@ -9,7 +9,7 @@ sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
-from gpt2_ablations.workflow import code, machine_memory_mb, make_plan, sources_made_here, write_config
+from gpt2_ablations.workflow import code, digest, machine_memory_mb, make_plan, sources_made_here, write_config
 
 cores = workflow.global_resources.get("_cores")
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.

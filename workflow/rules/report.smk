@@ -10,8 +10,12 @@ localrules:
     check_readme,
 
 
+from gpt2_ablations.plots import MOST_ROWS
+
 RUNS = [file for row in PLAN.selected for file in PLAN.run_files(row)]
-SETTINGS = [f"{row} {' '.join(experiment.flags())}" for row, experiment in PLAN.selected.items()]
+# A digest: Snakemake keeps a rule's parameters beside each of its outputs.
+SETTINGS = digest("\n".join(f"{row} {' '.join(experiment.flags())}" for row, experiment in PLAN.selected.items()))
+DRAWN = list(PLAN.selected)[:MOST_ROWS]
 PICTURES = {
     "accuracy": "Test accuracy of all rows",
     "time": "Training time against test accuracy",
@@ -23,6 +27,8 @@ PAGES = {"table": "Table", "comparison": "Published and reproduced", "interpreta
 README = Path(workflow.basedir) / "README.md"
 
 
+# The reports below read every run, and depend on them by the table, which changes with each: Snakemake plans thousands
+# of runs several times as fast when one rule lists them.
 rule table:
     input:
         runs=RUNS,
@@ -45,7 +51,7 @@ rule table:
 
 rule compare:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
             "analysis/comparison",
@@ -73,7 +79,7 @@ rule compare:
 
 rule interpret:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         questions=PLAN.config.comparisons,
         code=code(
             "analysis/interpretation",
@@ -103,7 +109,7 @@ rule interpret:
 
 rule draw:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
             "plots/curves",
@@ -140,13 +146,13 @@ rule draw:
         "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
 
-# One job for all rows: starting one for each would take longer than drawing.
+# One job for all rows, up to MOST_ROWS of them: starting one for each would take longer than drawing.
 rule draw_rows:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         code=code("plots/curves", "plots/figures", "analysis/labels", "plots/pictures", "run_files", "runs"),
     output:
-        png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in PLAN.selected],
+        png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in DRAWN],
         svg=[
             report(
                 f"{PATHS.plots}/rows/curves_{row}.svg",
@@ -154,7 +160,7 @@ rule draw_rows:
                 category="Rows",
                 labels={"row": row, "shows": "losses and accuracies"},
             )
-            for row in PLAN.selected
+            for row in DRAWN
         ],
     log:
         f"{LOGS}/draw_rows.log",
@@ -165,8 +171,9 @@ rule draw_rows:
     params:
         config=CONFIG,
         rows=SETTINGS,
+        drawn=DRAWN,
     shell:
-        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q}"
+        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} --row {params.drawn:q}"
 
 
 # The report shows pages, not markdown.

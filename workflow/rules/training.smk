@@ -67,5 +67,6 @@ for row in PLAN.experiments:
     rule:
         name:
             f"row_{row}"
+        # A function: of thousands of rows, only those that are asked for become files.
         input:
-            PLAN.run_files(row),
+            lambda wildcards, row=row: PLAN.run_files(row),
