@@ -24,7 +24,7 @@ SLURM reads `mem_mb` as MiB, and so is everything here.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .config import Config, ModelConfig
@@ -280,8 +280,3 @@ def _host_mb(peak: int, card: bool) -> int:
 
 def _device_mb(peak: int) -> int:
     return math.ceil(CUDA_DEVICE_MB + MARGIN * peak / 2**20)
-
-
-def larger(one: Request, other: Request) -> Request:
-    """Enough for either: where only the cluster knows whether a job gets a card."""
-    return replace(one, **{name: max(value, getattr(other, name)) for name, value in vars(one).items()})

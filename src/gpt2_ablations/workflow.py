@@ -16,7 +16,7 @@ from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import write_text_whole
 from .paths import Paths
-from .requests import EXPECTED, Messages, Request, feature_request, larger, read_messages, threads, train_request
+from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
@@ -94,9 +94,11 @@ class Plan:
     def gpus(self) -> int:
         """How many graphics cards a job takes: one, or none where rows run on the CPU.
 
-        The machine that submits to a cluster cannot know: there `device: auto` asks for none, and a profile does.
+        On a cluster `auto` asks for one whatever this machine has: `device: cpu` is for those without.
         """
-        return int(self.config.device == "cuda" or self.cards() > 0)
+        return int(
+            self.config.device == "cuda" or self.cards() > 0 or (self.config.device == "auto" and not self.local)
+        )
 
     def threads(self, model_size: str) -> int:
         """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
@@ -113,13 +115,7 @@ class Plan:
         return self._request(feature_request, spec, self.models[spec.model_size], threads)
 
     def _request(self, formula, settings, model: ModelConfig, threads: int) -> Request:
-        one = [formula(settings, model, self.config, self._messages(), card, threads) for card in self._may_have_card()]
-        return one[0] if len(one) == 1 else larger(*one)
-
-    def _may_have_card(self) -> list[bool]:
-        if not self.local and self.config.device == "auto":
-            return [False, True]
-        return [bool(self.gpus())]
+        return formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
 
     def _messages(self) -> Messages:
         try:

@@ -24,6 +24,7 @@ import numpy as np
 
 from gpt2_ablations.config import load_experiments, load_models
 from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.plots import MOST_ROWS
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 TEST_MESSAGES, STEPS_AN_EPOCH, EPOCHS, EVALUATE_EVERY = 300, 130, 5, 50
@@ -158,6 +159,9 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict:
             print(f"| a run's files | {apparent:,.0f} bytes, {allocated:,.0f} allocated | |")
             measured["a run's files"] = {"bytes": apparent, "allocated": allocated}
         command = ["gpt2_ablations", step, "--config", "config/config.yaml", "override.yaml"]
+        if step == "draw_rows":
+            # As the workflow does.
+            command += ["--row", *itertools.islice(experiments, MOST_ROWS)]
         done = measure(folder, *([*snakemake, "--dry-run"] if step == "dry run" else command))
         measured[step] = done
         print(f"| {step} | {done['seconds']:.1f} s | {done['peak_mb']:,.0f} MiB |", flush=True)

@@ -26,7 +26,7 @@ def two_cards(tmp_path, monkeypatch):
 def admitted(finished, *arguments: str) -> dict[str, str]:
     """The limits that a run starts with."""
     said = finished.run("--forcerun", "page", *arguments).stderr
-    return dict(re.findall(r"(\w+)=(\d+)", re.search(r"Provided resources: (.*)", said)[1]))
+    return dict(re.findall(r'(\w+)=(?:Resource\("\w+", )?(\d+)', re.search(r"Provided resources: (.*)", said)[1]))
 
 
 def test_as_many_jobs_as_cards_and_one_that_starts_up_are_admitted(finished, two_cards):

@@ -11,10 +11,14 @@ from gpt2_ablations.errors import InputError
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
 from gpt2_ablations.workflow import code, digest, machine_memory_mb, make_plan, sources_made_here, write_config
 
-cores = workflow.global_resources.get("_cores")
+# A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
+# Snakemake says of where jobs will run.
+LOCAL = workflow.resource_settings.nodes is None
+CORES = workflow.global_resources.get("_cores")
+
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:
-    PLAN = make_plan(config, workflow.configfiles, workflow.local_exec, cores and cores.value)
+    PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value)
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -30,7 +34,7 @@ shell.prefix(
     f" PYTHONPATH={shlex.quote(str(SOURCE))}; "
 )
 
-if workflow.local_exec:
+if LOCAL:
     # Each card runs one job (see cards.py); one job more starts up and loads meanwhile. `--resources gpu=N` overrides it.
     if PLAN.cards():
         workflow.global_resources.setdefault("gpu", PLAN.cards() + 1)
