@@ -1,8 +1,8 @@
 """What jobs ask for beside what they take: `python -m tests.benchmarks.requests [--only NAME ...] [--json FILE]`.
 
 Each case is one command of the workflow in a process of its own, at real dimensions with random weights; its peak is
-the kernel's (ru_maxrss, mapped pages included). Frozen rows run all 1,494 messages of 120 tokens, through 2 blocks
-instead of all: neither peak depends on how many there are. Rows that train or adapt the whole model run at full depth
+the kernel's (ru_maxrss, mapped pages included). Frozen rows run all 1,494 messages of 120 tokens on a model of few
+blocks: neither peak depends on how many there are. Rows that train or adapt the whole model run at full depth
 on 16 training messages: the second step's peak is every later one's. What this machine cannot hold is computed.
 """
 
