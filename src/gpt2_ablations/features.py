@@ -251,6 +251,8 @@ def write_features(
             file.write(tensor.numpy().data)
         for shard in shards:
             file.write(shard.numpy().data)
+            # Let go of it before the next one is computed: two would take twice features.max_memory_mb.
+            del shard
         header = _header(spec, plan, model, small, time.perf_counter() - started, peak_host_memory_mb())
         file.seek(0)
         file.write(header.ljust(size))

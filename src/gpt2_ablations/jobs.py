@@ -29,8 +29,8 @@ from .machine import (
     device_name,
     peak_device_memory_mb,
     peak_host_memory_mb,
-    select_device,
     set_up_torch,
+    take_device,
 )
 from .paths import Paths
 from .records import accuracies, library_versions, write_run
@@ -106,10 +106,12 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     model = load_models(config.models)[spec.model_size]
     paths = Paths(config.results)
     plan = plan_features(spec, model, load_tokens(paths.tokens))
-    write_features(output, spec, model, plan, _shards(config, spec, model, plan))
+    # The clock of the features starts when the job has its device.
+    device = take_device(config.device)
+    write_features(output, spec, model, plan, _shards(config, spec, model, plan, device))
 
 
-def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan):
+def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan, device: torch.device):
     source = "pretrained" if spec.seed is None else "random"
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
     bar = tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0)
@@ -118,7 +120,6 @@ def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan):
         bar.total = total
         bar.update(done - bar.n)
 
-    device = select_device(config.device)
     yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, progress)
     bar.close()
 
@@ -136,13 +137,13 @@ def train(
     Returns: the metrics.
     """
     set_up_torch(config.precision)
-    device = select_device(config.device)
     models = load_models(config.models)
     check_against_model(experiment, models, "train", config.models)
     model = models[experiment.model_size]
     paths = Paths(config.results)
     _warn(experiment)
     spec = feature_spec(experiment, model, seed, config.precision)
+    device = None
     if spec is None:
         features = None
         tokens = load_tokens(paths.tokens)
@@ -150,13 +151,17 @@ def train(
         _report_cut_messages(tokens, context)
         inputs = inputs_from_tokens(experiment, tokens, context)
     else:
-        features = _features(config, spec, model, paths, features_file)
+        if features_file is None:
+            device = take_device(config.device)
+        features = _features(config, spec, model, paths, features_file, device)
         context = features.context
         inputs = inputs_from_features(experiment, features)
     _check_sizes(experiment, inputs)
     open_weights = weights_opener(experiment.weights, experiment.model_size, model, paths, seed)
     classifier = build_classifier(experiment, model, open_weights(), seed)
     trainable, total = count_parameters(experiment, model, classifier)
+    # All is loaded: only now does the job need its device, which another one may still hold.
+    device = device or take_device(config.device)
     finetuning = Finetuning(experiment, classifier, inputs, seed, device, config.precision, config.micro_batch_size)
     result = finetuning.run()
     metrics = {
@@ -185,13 +190,20 @@ def train(
     return metrics
 
 
-def _features(config: Config, spec: FeatureSpec, model: ModelConfig, paths: Paths, file: Path | None) -> Features:
+def _features(
+    config: Config,
+    spec: FeatureSpec,
+    model: ModelConfig,
+    paths: Paths,
+    file: Path | None,
+    device: torch.device | None,
+) -> Features:
     if file is None:
         started = time.perf_counter()
         tokens = load_tokens(paths.tokens)
         plan = plan_features(spec, model, tokens)
         _report_cut_messages(tokens, plan.context)
-        hidden = torch.cat(list(_shards(config, spec, model, plan)))
+        hidden = torch.cat(list(_shards(config, spec, model, plan, device)))
         seconds = time.perf_counter() - started
         return Features(spec, split_features(plan, hidden), plan.context, seconds, peak_host_memory_mb())
     features = read_features(file)

@@ -12,10 +12,23 @@ from pathlib import Path
 
 import torch
 
+from .cards import take_card, visible_cards
 from .errors import InputError
 
 # The parameters' numbers in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def take_device(name: str) -> torch.device:
+    """As `select_device`; a graphics card is this process's own from here on. Waits until one is free.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    # CUDA reads which cards it may see when it is first asked anything: the card comes first.
+    if name == "cuda" or (name == "auto" and visible_cards() and torch.backends.cuda.is_built()):
+        take_card()
+    return select_device(name)
 
 
 def select_device(name: str) -> torch.device:

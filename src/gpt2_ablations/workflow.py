@@ -1,38 +1,43 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
+import contextlib
+import hashlib
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import yaml
 
 from .analysis.labels import load_defaults, row_labels
+from .cards import visible_cards
 from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import write_text_whole
 from .paths import Paths
+from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
-# More threads than this no longer make one job faster; below this width a model keeps one core busy at best.
-MOST_THREADS = 16
-SINGLE_THREAD_WIDTH = 256
 DEMO_FOLDER = "results/demo/generated"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked configuration: all rows of the experiments file, and those selected for the table."""
+    """A checked configuration: all rows of the experiments file, and those selected for the table.
+
+    local: whether jobs run on this machine, and not on a cluster's. cores: what they may use here.
+    """
 
     config: Config
     models: dict[str, ModelConfig]
     experiments: dict[str, Experiment]
     selected: dict[str, Experiment]
     paths: Paths
+    local: bool = True
+    cores: int | None = None
     specs: dict[str, FeatureSpec] = field(default_factory=dict)
 
     def features(self, row: str, seed: int) -> list[str]:
@@ -89,18 +94,47 @@ class Plan:
         labels = row_labels(self.selected, load_defaults(self.config))
         return {row: "0" * (width - len(row)) * row.isdigit() + label for row, label in labels.items()}
 
-    def threads(self, model_size: str) -> int:
-        """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
-        return 1 if self.models[model_size].n_embd < SINGLE_THREAD_WIDTH else MOST_THREADS
+    def cards(self) -> int:
+        """How many of this machine's graphics cards rows may run on; none where they run on the CPU."""
+        return graphics_cards() if self.local and self.config.device in ("auto", "cuda") else 0
 
-    def gpus(self, local: bool = True) -> int:
+    def gpus(self) -> int:
         """How many graphics cards a job takes: one, or none where rows run on the CPU.
 
-        Args:
-            local: jobs run on this machine; elsewhere, `auto` asks for a card whatever is here.
+        On a cluster `auto` asks for one whatever this machine has: `device: cpu` is for those without.
         """
-        device = self.config.device
-        return int(device == "cuda" or (device == "auto" and (not local or graphics_cards() > 0)))
+        return int(
+            self.config.device == "cuda" or self.cards() > 0 or (self.config.device == "auto" and not self.local)
+        )
+
+    def threads(self, model_size: str) -> int:
+        """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
+        return threads(self.models[model_size], bool(self.gpus()), self.cores if self.local else None, self.cards())
+
+    def train_request(self, row: str, threads: int) -> Request:
+        """What the training of a row asks for."""
+        experiment = self.experiments[row]
+        return self._request(train_request, experiment, self.models[experiment.model_size], threads)
+
+    def feature_request(self, identity: str, threads: int) -> Request:
+        """What the making of a feature file asks for."""
+        spec = self.spec(identity)
+        return self._request(feature_request, spec, self.models[spec.model_size], threads)
+
+    def _request(self, formula, settings, model: ModelConfig, threads: int) -> Request:
+        return formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
+
+    def _messages(self) -> Messages:
+        try:
+            changed = self.paths.tokens.stat().st_mtime_ns
+        except OSError:
+            return EXPECTED
+        return _messages_of(self.paths.tokens, changed)
+
+
+@cache
+def _messages_of(tokens: Path, changed: int) -> Messages:
+    return read_messages(tokens)
 
 
 def digest_file(weights: Path) -> Path:
@@ -108,12 +142,13 @@ def digest_file(weights: Path) -> Path:
     return weights.with_name(weights.name + ".sha256")
 
 
-def make_plan(merged: dict, configfiles: list[str]) -> Plan:
+def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: int | None = None) -> Plan:
     """Check a configuration as Snakemake merged it, and every file it names.
 
     Args:
         merged: Snakemake's `config`.
         configfiles: the files it came from; they are read again only to refuse duplicate keys.
+        local, cores: whether jobs run on this machine, and how many cores they may use.
 
     Raises:
         InputError: something in them is wrong.
@@ -129,7 +164,7 @@ def make_plan(merged: dict, configfiles: list[str]) -> Plan:
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
-    return Plan(config, models, experiments, selected, Paths(config.results))
+    return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
 def _from_here(path: str) -> str:
@@ -163,9 +198,21 @@ def code(*modules: str) -> list[str]:
     return [os.path.relpath(PACKAGE / f"{module}.py") for module in modules]
 
 
+def digest(text: str) -> str:
+    """A short name of a long text: a rule's parameter that changes when the text does."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
 def graphics_cards() -> int:
-    """How many NVIDIA cards this machine shows."""
-    if not shutil.which("nvidia-smi"):
-        return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return listed.stdout.count("UUID") if listed.returncode == 0 else 0
+    """How many NVIDIA cards this machine shows to its jobs."""
+    return len(visible_cards())
+
+
+def machine_memory_mb() -> int:
+    """This machine's memory in MiB, or the limit of the container this process is in, if that is less."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path(file).read_text()))
+    return memory // 2**20

@@ -1,8 +1,71 @@
 """What runs again after a change, and what does not."""
 
 import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
+import pytest
 import yaml
+
+from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
+
+# Rows by model: 3, 4 and 5 are the second model's, which 4 and 5 draw from the seed.
+TWO_MODELS = {
+    "1": {},
+    "2": {"trainable_layers": "all"},
+    "3": {"model_size": "other"},
+    "4": {"model_size": "other", "weights": "random", "trainable_layers": "all"},
+    "5": {"model_size": "other", "weights": "random"},
+}
+
+
+@pytest.fixture(scope="module")
+def two_models_finished(tmp_path_factory) -> Workshop:
+    """A workshop of two models and two seeds whose table is made. Copy it before changing it: `two_models`."""
+    workshop = make_workshop(tmp_path_factory.mktemp("two-models") / "workshop")
+    shutil.copy(workshop.folder / "tiny.safetensors", workshop.folder / "other.safetensors")
+    entries = {
+        "tiny": DIMENSIONS | {"source": "tiny.safetensors"},
+        "other": DIMENSIONS | {"source": "other.safetensors"},
+    }
+    (workshop.folder / "models.yaml").write_text(yaml.safe_dump(entries))
+    workshop.override(seeds=[123, 7])
+    workshop.rows(TWO_MODELS)
+    git(workshop, "init", "--quiet")
+    (workshop.folder / ".gitignore").write_text("results/\n.snakemake/\n__pycache__/\n*.safetensors\n")
+    git(workshop, "add", ".")
+    git(workshop, "commit", "--quiet", "--message", "start")
+    workshop.run()
+    return workshop
+
+
+@pytest.fixture
+def two_models(two_models_finished, tmp_path) -> Workshop:
+    """A copy of a workshop of two models and two seeds whose table is made."""
+    shutil.copytree(two_models_finished.folder, tmp_path / "two", symlinks=True)
+    return Workshop(tmp_path / "two")
+
+
+def git(workshop: Workshop, *arguments: str) -> None:
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *author, *arguments], cwd=workshop.folder, check=True)
+
+
+def trained(workshop: Workshop, *arguments: str) -> set[str]:
+    """The runs, `ROW/SEED`, that a dry run would train."""
+    text = workshop.run("--dry-run", *arguments).stdout
+    return {f"{row}/{seed}" for row, seed in re.findall(r"wildcards: row=(\w+), seed=(\d+)", text)}
+
+
+def runs(*rows: str) -> set[str]:
+    return {f"{row}/{seed}" for row in rows for seed in (123, 7)}
+
+
+def append(file: Path, line: str) -> None:
+    with open(file, "a") as opened:
+        opened.write(line + "\n")
 
 
 def test_nothing_runs_again_without_a_change(finished):
@@ -66,3 +129,98 @@ def test_changed_messages_are_split_again(finished):
         file.write("ham\tone more\nspam\tone more prize\n")
     scheduled = finished.scheduled()
     assert {"fetch_messages", "split_messages", "tokenize", "extract_features", "train"} <= set(scheduled)
+
+
+def test_a_git_checkout_of_all_sources_anew_reruns_nothing(two_models):
+    for name in ("src", "workflow", "config", "Snakefile", "rows.yaml", "models.yaml", "override.yaml", "messages.tsv"):
+        path = two_models.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    git(two_models, "checkout", "--quiet", ".")
+    assert two_models.scheduled() == {} and trained(two_models) == set()
+
+
+@pytest.mark.parametrize("option", [["--cores", "1"], ["--set-threads", "train=1"], ["--resources", "mem_mb=5000"]])
+def test_other_cores_threads_and_limits_rerun_nothing(two_models, option):
+    assert two_models.scheduled(*option) == {}
+
+
+@pytest.mark.parametrize("resources", ["train:mem_mb=9999", "extract_features:runtime=9", "train:gpu=1"])
+def test_other_requests_rerun_nothing(two_models, resources):
+    assert two_models.scheduled("--set-resources", resources) == {}
+
+
+def test_a_changed_formula_of_requests_reruns_nothing(two_models):
+    append(two_models.folder / "src" / "gpt2_ablations" / "requests.py", "MARGIN = 3.0")
+    assert two_models.scheduled() == {}
+
+
+def test_a_changed_caption_reruns_nothing(two_models):
+    for caption in (two_models.folder / "workflow" / "report").glob("*.rst"):
+        append(caption, "Changed.")
+    assert two_models.scheduled() == {}
+
+
+@pytest.mark.parametrize(
+    "module", ["plots/curves", "plots/figures", "plots/pictures", "analysis/statistics", "analysis/wording", "runs"]
+)
+def test_changed_code_of_pictures_and_comparisons_trains_nothing(two_models, module):
+    append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
+    text = two_models.run("--dry-run").stdout
+    remade = set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE))
+    # Something is made anew, or this would prove nothing.
+    assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "page"}
+
+
+def test_a_changed_row_trains_that_row_with_every_seed(two_models):
+    two_models.rows(TWO_MODELS | {"2": {"trainable_layers": "all", "batch_size": 4}})
+    assert trained(two_models) == runs("2")
+    assert two_models.scheduled() == {"train": 2, "table": 1}
+
+
+def test_a_changed_default_trains_the_rows_it_changes(two_models):
+    rows = {row: {"num_epochs": 1} | options for row, options in TWO_MODELS.items() if row != "3"}
+    file = two_models.folder / "rows.yaml"
+    defaults = {"model_size": "tiny", "num_epochs": 2}
+    file.write_text(yaml.safe_dump({"defaults": defaults, "rows": rows | {"3": TWO_MODELS["3"]}}))
+    assert trained(two_models) == runs("3")
+
+
+def test_another_seed_trains_only_the_runs_with_it(two_models):
+    two_models.override(seeds=[123, 8])
+    assert trained(two_models) == {f"{row}/8" for row in TWO_MODELS}
+
+
+def test_a_seed_less_trains_nothing(two_models):
+    two_models.override(seeds=[7])
+    assert trained(two_models) == set() and two_models.scheduled() == {"table": 1}
+
+
+def test_another_source_of_one_model_trains_its_pretrained_rows_only(two_models):
+    shutil.copy(two_models.folder / "tiny.safetensors", two_models.folder / "mirror.safetensors")
+    models = two_models.folder / "models.yaml"
+    entries = yaml.safe_load(models.read_text())
+    entries["other"]["source"] = "mirror.safetensors"
+    models.write_text(yaml.safe_dump(entries))
+    assert trained(two_models) == runs("3")
+
+
+def test_changed_bytes_of_a_local_model_train_its_pretrained_rows_only(two_models):
+    from safetensors.torch import load_file, save_file
+
+    file = two_models.folder / "other.safetensors"
+    save_file({name: tensor + 0.01 for name, tensor in load_file(file).items()}, file)
+    assert trained(two_models) == runs("3")
+
+
+@pytest.mark.parametrize("module", ["training", "batches"])
+def test_changed_training_code_trains_every_row_and_keeps_all_features(two_models, module):
+    append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
+    assert trained(two_models) == runs(*TWO_MODELS)
+    assert "extract_features" not in two_models.scheduled()
+
+
+def test_changed_code_of_the_frozen_part_makes_features_anew_and_trains_what_uses_them(two_models):
+    append(two_models.folder / "src" / "gpt2_ablations" / "features.py", "# changed")
+    # Row 5 draws its frozen part from the seed: a file for each of two seeds, beside those of rows 1 and 3.
+    assert two_models.scheduled() == {"extract_features": 4, "train": 6, "table": 1}
+    assert trained(two_models) == runs("1", "3", "5")

@@ -8,17 +8,25 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.workflow import code, graphics_cards, make_plan, sources_made_here, write_config
+from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
+from gpt2_ablations.workflow import code, digest, machine_memory_mb, make_plan, sources_made_here, write_config
+
+# A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
+# Snakemake says of where jobs will run.
+LOCAL = workflow.resource_settings.nodes is None
+CORES = workflow.global_resources.get("_cores")
 
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:
-    PLAN = make_plan(config, workflow.configfiles)
+    PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value)
 except InputError as error:
     sys.exit(f"error: {error}")
 
 PATHS = PLAN.paths
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
+# A rule that computes next to nothing asks for this.
+LIGHT = {"mem_mb": LIGHT_MB, "runtime": LIGHT_MINUTES}
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
 # Jobs use this interpreter and this checkout, also from an environment that is not activated.
 shell.prefix(
@@ -26,12 +34,12 @@ shell.prefix(
     f" PYTHONPATH={shlex.quote(str(SOURCE))}; "
 )
 
-# A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
-# Snakemake says of where jobs will run.
-LOCAL = workflow.resource_settings.nodes is None
-# Without a limit, all rows would share one card at once. `--resources gpu=N` overrides it; clusters count themselves.
-if LOCAL and PLAN.gpus() and graphics_cards():
-    workflow.global_resources.setdefault("gpu", 1)
+if LOCAL:
+    # Each card runs one job (see cards.py); one job more starts up and loads meanwhile. `--resources gpu=N` overrides it.
+    if PLAN.cards():
+        workflow.global_resources.setdefault("gpu", PLAN.cards() + 1)
+    # Jobs that together ask for more memory than there is wait; one that asks for more than all runs alone.
+    workflow.global_resources.setdefault("mem_mb", machine_memory_mb())
 
 
 wildcard_constraints:

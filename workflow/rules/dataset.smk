@@ -14,6 +14,8 @@ rule fetch_messages:
         f"{LOGS}/fetch_messages.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         sources=PLAN.config.dataset.sources,
@@ -30,6 +32,8 @@ rule fetch_tokenizer:
         f"{LOGS}/fetch_tokenizer.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
     shell:
@@ -48,6 +52,8 @@ rule split_messages:
         f"{LOGS}/split_messages.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
     shell:
@@ -65,6 +71,8 @@ rule tokenize:
         f"{LOGS}/tokenize.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         tokenizer=PLAN.config.tokenizer.name,

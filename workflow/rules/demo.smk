@@ -15,6 +15,8 @@ rule generate_messages:
         f"{LOGS}/generate_messages.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     shell:
         "python3 -m gpt2_ablations generate_messages --log {log:q} --output {output:q}"
 
@@ -30,6 +32,8 @@ rule pretrain_miniature:
         f"{BENCHMARKS}/pretrain_miniature/{{stem}}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         model=lambda wildcards, output: next(
             (

@@ -10,8 +10,12 @@ localrules:
     check_readme,
 
 
+from gpt2_ablations.plots import MOST_ROWS
+
 RUNS = [file for row in PLAN.selected for file in PLAN.run_files(row)]
-SETTINGS = [f"{row} {' '.join(experiment.flags())}" for row, experiment in PLAN.selected.items()]
+# A digest: Snakemake keeps a rule's parameters beside each of its outputs.
+SETTINGS = digest("\n".join(f"{row} {' '.join(experiment.flags())}" for row, experiment in PLAN.selected.items()))
+DRAWN = list(PLAN.selected)[:MOST_ROWS]
 PICTURES = {
     "accuracy": "Test accuracy of all rows",
     "time": "Training time against test accuracy",
@@ -25,6 +29,8 @@ LABELS = PLAN.report_labels()
 README = Path(workflow.basedir) / "README.md"
 
 
+# The reports below read every run, and depend on them by the table, which changes with each: Snakemake plans thousands
+# of runs several times as fast when one rule lists them.
 rule table:
     input:
         runs=RUNS,
@@ -36,6 +42,8 @@ rule table:
         f"{LOGS}/table.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -45,7 +53,7 @@ rule table:
 
 rule compare:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
             "analysis/comparison",
@@ -62,6 +70,8 @@ rule compare:
         f"{LOGS}/compare.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -71,7 +81,7 @@ rule compare:
 
 rule interpret:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         questions=PLAN.config.comparisons,
         code=code(
             "analysis/interpretation",
@@ -90,6 +100,8 @@ rule interpret:
         f"{LOGS}/interpret.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -99,7 +111,7 @@ rule interpret:
 
 rule draw:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
             "plots/curves",
@@ -127,6 +139,8 @@ rule draw:
         f"{LOGS}/draw.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -134,13 +148,13 @@ rule draw:
         "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
 
-# One job for all rows: starting one for each would take longer than drawing.
+# One job for all rows, up to MOST_ROWS of them: starting one for each would take longer than drawing.
 rule draw_rows:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         code=code("plots/curves", "plots/figures", "analysis/labels", "plots/pictures", "run_files", "runs"),
     output:
-        png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in PLAN.selected],
+        png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in DRAWN],
         svg=[
             report(
                 f"{PATHS.plots}/rows/curves_{row}.svg",
@@ -149,22 +163,26 @@ rule draw_rows:
                 labels={"row": label},
             )
             for row, label in LABELS.items()
+            if row in DRAWN
         ],
     log:
         f"{LOGS}/draw_rows.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
+        drawn=DRAWN,
     shell:
-        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q}"
+        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} --row {params.drawn:q}"
 
 
 # The report shows pages, not markdown; one job writes them all.
 rule pages:
     input:
-        runs=RUNS,
+        runs=rules.table.output.data,
         tables=[PATHS.table, PATHS.comparison, PATHS.interpretation],
         configuration=[PLAN.config.experiments, PLAN.config.models],
         code=code("analysis/labels", "pages", "runs"),
@@ -197,6 +215,8 @@ rule pages:
         f"{LOGS}/pages.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         rows=SETTINGS,
@@ -211,6 +231,8 @@ rule partial:
         [f"{LOGS}/partial/{command}.log" for command in REPORTS],
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         logs=f"{LOGS}/partial",
@@ -228,6 +250,8 @@ rule readme:
         f"{LOGS}/readme.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         readme=README,
@@ -242,6 +266,8 @@ rule check_readme:
         f"{LOGS}/check_readme.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         readme=README,

@@ -14,7 +14,10 @@ rule extract_features:
         ENVIRONMENT
     threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)
     resources:
-        gpu=PLAN.gpus(LOCAL),
+        gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: PLAN.feature_request(wildcards.identity, threads).disk_mb,
     params:
         config=CONFIG,
         spec=lambda wildcards: json.dumps(vars(PLAN.spec(wildcards.identity))),
@@ -41,7 +44,10 @@ rule train:
         ENVIRONMENT
     threads: lambda wildcards: PLAN.threads(PLAN.experiments[wildcards.row].model_size)
     resources:
-        gpu=PLAN.gpus(LOCAL),
+        gpu=PLAN.gpus(),
+        mem_mb=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: PLAN.train_request(wildcards.row, threads).disk_mb,
     params:
         config=CONFIG,
         flags=lambda wildcards: PLAN.experiments[wildcards.row].flags(),
@@ -61,5 +67,6 @@ for row in PLAN.experiments:
     rule:
         name:
             f"row_{row}"
+        # A function: of thousands of rows, only those that are asked for become files.
         input:
-            PLAN.run_files(row),
+            lambda wildcards, row=row: PLAN.run_files(row),

@@ -13,6 +13,8 @@ rule fetch_weights:
         f"{LOGS}/fetch_weights/{{model}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **LIGHT,
     params:
         config=CONFIG,
         model=lambda wildcards: PLAN.model_named(wildcards.model),

@@ -1,1 +1,2 @@
-"""Pictures of a run. Only the commands that draw import matplotlib."""
+# More rows would make pictures that nobody can read and some programs cannot open, and take a second each.
+MOST_ROWS = 60

@@ -9,12 +9,10 @@ from ..errors import InputError
 from ..experiment import Experiment
 from ..runs import notes, read_runs
 from ..validation import allowed_names
+from . import MOST_ROWS
 
 # The pictures of the whole table, by file name without suffix.
 PICTURES = ("accuracy", "time", "gap", "loss_curves", "accuracy_curves")
-
-# More rows would make pictures that nobody can read and some programs cannot open.
-MOST_ROWS = 60
 
 
 def draw_pictures(config: Config, experiments: dict[str, Experiment], folder: Path) -> list[Path]:

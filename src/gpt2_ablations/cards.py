@@ -1,0 +1,175 @@
+"""One job a graphics card: which cards this machine shows, and which one a job gets. Nothing here imports torch.
+
+A card is taken by a lock on a file that the operating system drops when the job ends, however it ends. The files lie in
+one folder a user and machine, so that the jobs of all Snakemake runs share the cards.
+"""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import InputError
+
+LOCK_FOLDER = "GPT2_ABLATIONS_LOCKS"
+SHARE_CARDS = "GPT2_ABLATIONS_SHARE_CARDS"
+PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card, or a slice of one (MIG): nvidia-smi's number of the card, and its own UUID."""
+
+    index: int
+    uuid: str
+
+    @property
+    def is_slice(self) -> bool:
+        return self.uuid.startswith("MIG-")
+
+    @property
+    def name(self) -> str:
+        return f"card {self.index}" + (f", slice {self.uuid}" if self.is_slice else "")
+
+
+def visible_cards() -> list[Card]:
+    """The cards a job may take: all, or those that CUDA_VISIBLE_DEVICES names by number, UUID or start of a UUID.
+
+    Numbers are nvidia-smi's. As for CUDA, the first entry that names no card ends the list. A card that is cut into
+    slices is its slices, except where it is named itself: then it is its first slice.
+    """
+    if not shutil.which("nvidia-smi"):
+        return []
+    cards = _parse_list(_nvidia_smi("-L"))
+    slices: dict[int, list[Card]] = {}
+    for card in cards:
+        if card.is_slice:
+            slices.setdefault(card.index, []).append(card)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return [card for card in cards if card.is_slice or card.index not in slices]
+    found: list[Card] = []
+    for entry in map(str.strip, chosen.split(",")):
+        named = [card for card in cards if _names(entry, card)]
+        if len(named) != 1:
+            break
+        (card,) = named
+        found.append(card if card.is_slice else slices.get(card.index, [card])[0])
+    return list(dict.fromkeys(found))
+
+
+def _names(entry: str, card: Card) -> bool:
+    if entry.isdecimal():
+        return int(entry) == card.index and not card.is_slice
+    return entry.startswith(("GPU-", "MIG-")) and card.uuid.startswith(entry)
+
+
+def _parse_list(listed: str) -> list[Card]:
+    """The cards and slices of `nvidia-smi -L`: `GPU 0: NAME (UUID: GPU-…)`, `  MIG 1g.5gb Device 0: (UUID: MIG-…)`."""
+    cards, index = [], 0
+    for line in listed.splitlines():
+        if number := re.match(r"GPU (\d+):", line):
+            index = int(number[1])
+        if uuid := re.search(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)", line):
+            cards.append(Card(index, uuid[1]))
+    return cards
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    """What nvidia-smi prints; nothing where there is no driver."""
+    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def users() -> dict[str, list[str]]:
+    """Who computes on each card, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here."""
+    found: dict[str, list[str]] = {}
+    listed = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")
+    for line in csv.reader(listed.splitlines(), skipinitialspace=True):
+        if len(line) == 3:
+            found.setdefault(line[0], []).append(f"{line[2]} (process {line[1]})")
+    return found
+
+
+def lock_folder() -> Path:
+    """Where the lock files lie; made if need be, for this user alone.
+
+    Raises:
+        InputError: the folder belongs to someone else or cannot be made.
+    """
+    folder = Path(os.environ.get(LOCK_FOLDER) or f"/tmp/gpt2-ablations-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise InputError(f"{folder}: cannot hold lock files ({error.strerror}); {LOCK_FOLDER} names a folder") from None
+    if owner != os.getuid():
+        raise InputError(f"{folder}: belongs to another user; {LOCK_FOLDER} names a folder of your own for lock files")
+    return folder
+
+
+# Locks last as long as the process: a lock file object that is collected lets go.
+_held: list[FileLock] = []
+
+
+def take_card(say: Callable[[str], None] | None = None, pause: float = PAUSE_SECONDS) -> Card | None:
+    """Wait for a card that no other job holds, take it until this process ends, and let CUDA see it alone.
+
+    A card on which others compute is passed over, unless CUDA_VISIBLE_DEVICES names that one card or
+    GPT2_ABLATIONS_SHARE_CARDS is set. It must be called before anything else touches CUDA. Later calls in the same
+    process give the same card.
+
+    Args:
+        say: told what the job waits for, when that changes; default: standard error.
+        pause: seconds between two looks.
+
+    Returns: the card; None if this machine shows none.
+    """
+    say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+    cards = visible_cards()
+    if not cards:
+        return None
+    if _held:
+        return cards[0]
+    folder, said = lock_folder(), None
+    while True:
+        card, waits_for = _try(cards, folder)
+        if card is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
+            return card
+        if waits_for != said:
+            say(f"waiting for a graphics card: {waits_for}")
+            said = waits_for
+        time.sleep(pause)
+
+
+def _try(cards: list[Card], folder: Path) -> tuple[Card | None, str]:
+    """The first card that is free, locked; or none, and what stands in the way."""
+    told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
+    shared = told or os.environ.get(SHARE_CARDS)
+    in_the_way, elsewhere = [], None
+    for card in cards:
+        lock = FileLock(folder / f"{card.uuid}.lock", is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            in_the_way.append(f"{card.name} is held by another job")
+            continue
+        if not shared:
+            # Asked after the lock is held: who computes there now is no job of this program's, or a dying one.
+            elsewhere = users() if elsewhere is None else elsewhere
+            if others := elsewhere.get(card.uuid):
+                lock.release()
+                in_the_way.append(f"{card.name} is used by {', '.join(others)}; {SHARE_CARDS}=1 shares it")
+                continue
+        _held.append(lock)
+        return card, ""
+    return None, "; ".join(in_the_way)

@@ -1,0 +1,68 @@
+"""Jobs on graphics cards, as far as a machine without one shows: a stand-in prints what nvidia-smi prints."""
+
+import os
+import re
+
+import pytest
+
+from gpt2_ablations import jobs
+from gpt2_ablations.config import load_config
+from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.training import Finetuning
+
+
+@pytest.fixture
+def two_cards(tmp_path, monkeypatch):
+    """A machine that shows two cards."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    cards = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
+    program.write_text(f"#!/bin/sh\nprintf '{cards}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def admitted(finished, *arguments: str) -> dict[str, str]:
+    """The limits that a run starts with."""
+    said = finished.run("--forcerun", "page", *arguments).stderr
+    return dict(re.findall(r'(\w+)=(?:Resource\("\w+", )?(\d+)', re.search(r"Provided resources: (.*)", said)[1]))
+
+
+def test_as_many_jobs_as_cards_and_one_that_starts_up_are_admitted(finished, two_cards):
+    finished.override(device="auto")
+    assert admitted(finished)["gpu"] == "3"
+    assert admitted(finished, "--resources", "gpu=1")["gpu"] == "1"
+
+
+def test_rows_on_the_processor_need_no_card_and_share_the_machine_s_memory(finished, two_cards):
+    limits = admitted(finished)
+    assert "gpu" not in limits and int(limits["mem_mb"]) > 0
+
+
+def test_a_job_for_a_card_asks_for_one_and_leaves_cores_to_the_others(finished, two_cards):
+    finished.override(device="cuda", seeds=[5])
+    planned = finished.run("--dry-run", "row_2").stdout
+    assert re.search(r"rule train:.*resources: .*gpu=1\b", planned, flags=re.DOTALL)
+
+
+def test_training_takes_its_device_when_all_is_loaded_and_starts_the_clock_behind(finished, monkeypatch):
+    happened = []
+
+    def noted(name, function):
+        def call(*arguments, **options):
+            result = function(*arguments, **options) if name != "clock starts" else None
+            happened.append(name)
+            return function(*arguments, **options) if name == "clock starts" else result
+
+        return call
+
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setattr(jobs, "build_classifier", noted("loaded", jobs.build_classifier))
+    monkeypatch.setattr(jobs, "take_device", noted("device taken", jobs.take_device))
+    monkeypatch.setattr(Finetuning, "run", noted("clock starts", Finetuning.run))
+    config = load_config(["config/config.yaml", "override.yaml"])
+    (features,) = (finished.results / "features").glob("*.safetensors")
+    row = Experiment(model_size="tiny", num_epochs=1)
+    jobs.train(config, row, 123, "1", features, finished.folder / "out")
+    assert happened == ["loaded", "device taken", "clock starts"]
