@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ PACKAGE = Path(__file__).parent
 MOST_THREADS = 16
 SINGLE_THREAD_WIDTH = 256
 DEMO_FOLDER = "results/demo/generated"
+RUN_LOCK = ".run.lock"
 
 
 @dataclass(frozen=True)
@@ -134,29 +136,43 @@ def hold_results(folder: Path) -> int:
 
     Snakemake's own lock is about files that two runs share; a run with other settings would change this one's too.
 
-    Returns: the open lock file; who closes it lets others in.
+    Returns: the open lock file (whoever closes it lets others in).
 
     Raises:
         InputError: another run works there, or the folder cannot be written.
     """
-    path = folder / ".run.lock"
+    path = folder / RUN_LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise cannot_be_written(path, error) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(lock, 200).decode(errors="replace") or "another process"
-        os.close(lock)
-        raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
-    except OSError:  # a disk without locks
-        return lock
+    for last in (False, True):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if last:
+                holder = os.read(lock, 200).decode(errors="replace") or "another process"
+                os.close(lock)
+                raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
+            time.sleep(0.1)  # it may be another one's look, in `who_works_in`
+        except OSError:  # a disk without locks
+            return lock
     with suppress(OSError):  # a full disk: only the message is poorer
         os.ftruncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
     return lock
+
+
+def who_works_in(folder: Path) -> str | None:
+    """The run that holds a results folder, `process 123 on HOST`; None if there is none."""
+    with suppress(OSError), open(folder / RUN_LOCK, encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read(200) or "another process"
+    return None
 
 
 def write_config(merged: dict, path: Path) -> None:

@@ -8,7 +8,15 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.workflow import code, graphics_cards, hold_results, make_plan, sources_made_here, write_config
+from gpt2_ablations.workflow import (
+    code,
+    graphics_cards,
+    hold_results,
+    make_plan,
+    sources_made_here,
+    who_works_in,
+    write_config,
+)
 
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:
@@ -17,6 +25,10 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 PATHS = PLAN.paths
+# A dry run may go on; a second run is refused, by Snakemake or at its start, though not always in plain words.
+if workflow.is_main_process and (other_run := who_works_in(Path(PATHS.results))):
+    print(f"note: {PATHS.results}: another run works there ({other_run})", file=sys.stderr)
+
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
@@ -45,7 +57,7 @@ CONFIG = str(PATHS.config)
 
 onstart:
     try:
-        RUN_LOCK = hold_results(Path(PATHS.results))
+        hold_results(Path(PATHS.results))
         write_config(config, PATHS.config)
     except InputError as error:
         sys.exit(f"error: {error}")
