@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .files import write_whole
+from .logs import stop_if_superseded
 from .training import Result
 
 SPLIT_PREFIX = {"train": "train", "validation": "val", "test": "test"}
@@ -56,6 +57,7 @@ def write_run(folder: Path, metrics: dict, result: Result, test_labels: Tensor) 
             for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
                 writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
         done.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        stop_if_superseded()  # before anything of a newer job is touched
         (folder / "metrics.json").unlink(missing_ok=True)
 
 

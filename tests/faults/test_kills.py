@@ -114,6 +114,8 @@ def test_the_demo_killed_at_a_random_moment_and_resumed(number, undisturbed_demo
 def test_a_signal_to_the_run_and_its_jobs_stops_it_cleanly(number, workshop, expected):
     started = start(workshop)
     started.job("train")
+    # Python itself, in the moments before it runs a program, answers Ctrl-C with a traceback.
+    wait_until(lambda: list(workshop.results.glob("logs/train/*/*.log")), "a job has begun its log")
     started.signal_group(number)
     stopped = started.end()
     assert stopped.code != 0

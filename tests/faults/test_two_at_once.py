@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import environment
+from tests.conftest import environment, write_yaml
 from tests.faults.runs import jobs_in, make_resume, numbers, run, start, wait_until
 
 # Writes a run whose three files all hold the tag, whenever a line comes in.
@@ -47,10 +47,10 @@ def test_a_second_run_that_snakemake_lets_pass_is_kept_out_too(second, workshop,
     if second == "make resume":
         refused = make_resume(workshop.folder)
     else:
-        workshop.rows(
-            {"1": {}, "2": {"trainable_layers": "all"}, "10": {"weights": "random", "trainable_layers": "all"}}
-        )
-        refused = run(workshop, "row_10", "--nolock", "--config", "precision=bfloat16")
+        rows = {"10": {"weights": "random", "trainable_layers": "all", "model_size": "tiny"}}
+        write_yaml(workshop.folder / "other.yaml", {"rows": rows})
+        settings = ("--config", "experiments=other.yaml", "precision=bfloat16")
+        refused = run(workshop, "row_10", "--nolock", *settings)
     assert refused.code != 0 and "Traceback" not in refused.output, refused.output
     (said,) = refused.errors
     assert said.startswith(f"error: results: another run works there (process {first.process.pid} on "), said
