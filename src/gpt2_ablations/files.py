@@ -35,8 +35,9 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         stop_if_superseded()
         os.replace(partial, path)
     except OSError as error:
-        # What is written has no name in its error; a source that cannot be read has.
-        if error.filename is None or Path(error.filename) in (partial, *path.parents):
+        # What is written has no name in its error, or the second one; a source that cannot be read has the first.
+        written = {str(error.filename), str(error.filename2)} & {str(file) for file in (partial, *path.parents)}
+        if error.filename is None or written or error.errno in FULL:
             raise cannot_be_written(path, error) from None
         raise
     finally:

@@ -61,7 +61,7 @@ def test_snakemake_killed_while_a_row_trains(workshop, expected):
 @pytest.mark.parametrize("jobs", [["train"], pytest.param(JOBS, marks=pytest.mark.faults)], ids=["train", "each"])
 def test_a_job_killed_and_the_plain_command_again(jobs, workshop, expected):
     for job in jobs:
-        started = start(workshop)
+        started = start(workshop, "--until", job)
         started.job(job).kill()
         killed = started.end()
         assert killed.code == 1 and f"Error in rule {job}:" in killed.output, killed.output
