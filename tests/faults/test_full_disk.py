@@ -1,7 +1,11 @@
 """A disk that is full or read-only: one clear line, nothing lost, and the same command goes on once it is mended."""
 
+import subprocess
+import sys
+
 import pytest
 
+from tests.conftest import environment
 from tests.faults.runs import contents, numbers, run
 
 # Every rule of a run, in order, and the files it writes.
@@ -75,3 +79,12 @@ def test_a_results_folder_that_is_read_only(workshop, disk, expected):
     done = run(workshop)
     assert done.code == 0, done.output
     assert numbers(workshop.results) == expected
+
+
+def test_a_log_on_a_full_disk_costs_its_lines_and_not_the_job(disk, tmp_path):
+    disk(tmp_path / "disk").leave(0)
+    job = "import sys; from gpt2_ablations.logs import log_to; log_to(sys.argv[1]); print('line', file=sys.stderr)"
+    command = [sys.executable, "-c", job, str(tmp_path / "disk" / "log")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "disk" / "log").read_text() == ""

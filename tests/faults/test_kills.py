@@ -118,7 +118,8 @@ def test_a_signal_to_the_run_and_its_jobs_stops_it_cleanly(number, workshop, exp
     wait_until(lambda: list(workshop.results.glob("logs/train/*/*.log")), "a job has begun its log")
     started.signal_group(number)
     stopped = started.end()
-    assert stopped.code != 0
+    assert stopped.code != 0 and f"died with <Signals.{number.name}" in stopped.output
+    assert not list(workshop.results.glob("rows/*/*/metrics.json"))
     assert "Traceback" not in stopped.output and "KeyboardInterrupt" not in stopped.output, stopped.output
     assert stopped.errors == []
     assert jobs_in(workshop.folder) == [] and unfinished(workshop.folder) == []
