@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-slurm bench lint format clean
+.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-slurm bench lint format clean
 
 help:
 	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
@@ -14,6 +14,7 @@ help:
 	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
+	@echo "make test-faults  the long tests of killed runs, full disks and the like (hours: 20 demos are killed)"
 	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
@@ -55,10 +56,14 @@ resume: setup
 
 # Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
 test: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not slurm"
 
 test-all: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults and not slurm"
+
+# GPT2_ABLATIONS_KILLS=3 kills fewer demos, GPT2_ABLATIONS_KILLS_ROWS=1,2,11 shorter ones.
+test-faults: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
 
 test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh

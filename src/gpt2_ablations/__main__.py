@@ -4,16 +4,23 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while libraries are imported ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads it once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from .config import Config, load_config, load_experiments, load_models, select_rows
-from .errors import InputError
+from .errors import InputError, Superseded
 from .experiment import add_experiment_flags, experiment_from_flags
+from .files import remove_unfinished
 from .logs import log_to
 
 
@@ -279,12 +286,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except InputError as error:
         message = f"error: {error}"
+    except Superseded as error:
+        print(f"note: {error}", file=sys.stderr, flush=True)
+        return 0
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        # A full disk or a folder that cannot be written is no fault of the program's.
+        # A file that cannot be read and a folder that cannot be made are no fault of the program's.
         message = f"error: {error.filename or arguments.command}: {error.strerror or error}; mend that and run again"
     except Exception as error:
         if console is None:
@@ -293,9 +303,23 @@ def main(argv: list[str] | None = None) -> int:
         message = f"error: {arguments.command} failed ({type(error).__name__}); its log says where: {arguments.log}"
     for stream in (sys.stderr, console):
         if stream is not None:
-            print(message, file=stream, flush=True)
+            with suppress(OSError):  # a terminal that was closed
+                print(message, file=stream, flush=True)
     return 1
 
 
+def _end(number: int, frame: object) -> None:
+    """End at a signal as a program without a handler does, but leave no unfinished file.
+
+    An exception instead would pass through libraries that print or swallow it.
+    """
+    remove_unfinished()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _end)
     sys.exit(main())

@@ -25,6 +25,7 @@ from .features import (
     write_features,
 )
 from .files import write_text_whole
+from .logs import stop_if_superseded
 from .machine import (
     device_name,
     peak_device_memory_mb,
@@ -117,6 +118,7 @@ def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan, device:
     bar = tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0)
 
     def progress(done: int, total: int) -> None:
+        stop_if_superseded()
         bar.total = total
         bar.update(done - bar.n)
 

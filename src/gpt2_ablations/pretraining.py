@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,7 +60,7 @@ def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> t
     first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
     print(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after", file=sys.stderr)
     with write_whole(path) as partial:
-        save_file(_checkpoint(language_model, model, tokens, generator), partial, metadata={"format": "pt"})
+        partial.write_bytes(save(_checkpoint(language_model, model, tokens, generator), metadata={"format": "pt"}))
     return first, last
 
 

@@ -1,14 +1,19 @@
 """What a finished run leaves behind: metrics.json, history.csv and predictions.csv."""
 
 import csv
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .files import write_text_whole, write_whole
+from .files import write_whole
+from .logs import stop_if_superseded
 from .training import Result
 
 SPLIT_PREFIX = {"train": "train", "validation": "val", "test": "test"}
@@ -30,16 +35,40 @@ def library_versions() -> dict[str, str]:
 
 
 def write_run(folder: Path, metrics: dict, result: Result, test_labels: Tensor) -> None:
-    """Write a run's three files, each whole or not at all; metrics.json comes last and means that the run is done."""
-    with write_whole(folder / "history.csv") as partial, open(partial, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HISTORY_COLUMNS)
-        for line in result.history:
-            values = (getattr(line, column) for column in HISTORY_COLUMNS)
-            writer.writerow(f"{v:.9g}" if isinstance(v, float) else "" if v is None else v for v in values)
-    with write_whole(folder / "predictions.csv") as partial, open(partial, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("index", "label", "prediction", "logit_0", "logit_1"))
-        for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
-            writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
-    write_text_whole(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    """Write a run's three files, all or none; metrics.json comes last and means that the run is done.
+
+    Two processes that write the same run take turns, so that its three files are always of one of them.
+    """
+    with _turn(folder), ExitStack() as files:
+        # They get their names in reverse order, once all three are written.
+        done, predictions, history = (
+            files.enter_context(write_whole(folder / name))
+            for name in ("metrics.json", "predictions.csv", "history.csv")
+        )
+        with open(history, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(HISTORY_COLUMNS)
+            for line in result.history:
+                values = (getattr(line, column) for column in HISTORY_COLUMNS)
+                writer.writerow(f"{v:.9g}" if isinstance(v, float) else "" if v is None else v for v in values)
+        with open(predictions, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("index", "label", "prediction", "logit_0", "logit_1"))
+            for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
+                writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
+        done.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        stop_if_superseded()  # before anything of a newer job is touched
+        (folder / "metrics.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds the folder, and hold it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .dataset import SPLITS
@@ -98,7 +98,8 @@ def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path) -> None:
         tensors[f"{name}.lengths"] = split.lengths.to(torch.int32)
         tensors[f"{name}.labels"] = split.labels.to(torch.uint8)
     with write_whole(path) as partial:
-        save_file(tensors, partial)
+        # save_file would write to a temporary name of its own, which a killed process leaves behind.
+        partial.write_bytes(save(tensors))
 
 
 def load_tokens(path: str | Path) -> dict[str, TokenizedSplit]:

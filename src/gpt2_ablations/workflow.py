@@ -1,8 +1,11 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import platform
+import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,13 +18,14 @@ from .config import Config, ModelConfig, load_experiments, load_models, model_fo
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
-from .files import write_text_whole
+from .files import cannot_be_written, write_text_whole
 from .paths import Paths
 from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
 DEMO_FOLDER = "results/demo/generated"
+RUN_LOCK = ".run.lock"
 
 
 @dataclass(frozen=True)
@@ -173,16 +177,59 @@ def _from_here(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
+def hold_results(folder: Path) -> int:
+    """Keep other runs out of a results folder until this process ends, however it ends.
+
+    Snakemake's own lock is about files that two runs share; a run with other settings would change this one's too.
+
+    Returns: the open lock file (whoever closes it lets others in).
+
+    Raises:
+        InputError: another run works there, or the folder cannot be written.
+    """
+    path = folder / RUN_LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+    for last in (False, True):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if last:
+                holder = os.read(lock, 200).decode(errors="replace") or "another process"
+                os.close(lock)
+                raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
+            time.sleep(0.1)  # it may be another one's look, in `who_works_in`
+        except OSError:  # a disk without locks
+            return lock
+    with contextlib.suppress(OSError):  # a full disk: only the message is poorer
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
+    return lock
+
+
+def who_works_in(folder: Path) -> str | None:
+    """The run that holds a results folder, `process 123 on HOST`; None if there is none."""
+    with contextlib.suppress(OSError), open(folder / RUN_LOCK, encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read(200) or "another process"
+    return None
+
+
 def write_config(merged: dict, path: Path) -> None:
-    """Write the merged configuration where the jobs read it.
+    """Write the merged configuration where the jobs read it, if it is not there already.
 
     Raises:
         InputError: the results folder cannot be written.
     """
-    try:
-        write_text_whole(path, yaml.safe_dump(merged, sort_keys=False, allow_unicode=True))
-    except OSError as error:
-        raise InputError(f"results: {path} cannot be written ({error.strerror}); choose another folder") from None
+    text = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text_whole(path, text)
 
 
 def sources_made_here(sources: list[str]) -> list[str]:

@@ -9,7 +9,16 @@ sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
-from gpt2_ablations.workflow import code, digest, machine_memory_mb, make_plan, sources_made_here, write_config
+from gpt2_ablations.workflow import (
+    code,
+    digest,
+    hold_results,
+    machine_memory_mb,
+    make_plan,
+    sources_made_here,
+    who_works_in,
+    write_config,
+)
 
 # A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
 # Snakemake says of where jobs will run.
@@ -23,6 +32,10 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 PATHS = PLAN.paths
+# A dry run may go on; a second run is refused, by Snakemake or at its start, though not always in plain words.
+if workflow.is_main_process and (other_run := who_works_in(Path(PATHS.results))):
+    print(f"note: {PATHS.results}: another run works there ({other_run})", file=sys.stderr)
+
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
 # A rule that computes next to nothing asks for this.
@@ -56,6 +69,7 @@ CONFIG = str(PATHS.config)
 
 onstart:
     try:
+        hold_results(Path(PATHS.results))
         write_config(config, PATHS.config)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
-from ..files import write_whole
+from ..files import cannot_be_written, write_whole
 from . import web
 from .archives import looks_like_a_page, read_messages
 from .places import SourceError, is_local, joined, local_path, scheme_of, sha256_of, shown
@@ -297,9 +297,7 @@ def _writing(destination: Path, sha256: str | None, sources: list[str]) -> Itera
                 destination.unlink(missing_ok=True)
             yield wanted
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        advice = "free space, or make its folder writable"
-        raise InputError(f"{destination}: cannot be written ({reason}); {advice}") from None
+        raise cannot_be_written(destination, error) from None
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""Faults happen to a workshop (tests/workflow/conftest.py): its runs are killed, its disk fills; then it goes on."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.disk import Disk
+from tests.faults.runs import numbers
+from tests.workflow.conftest import finished, finished_workshop, workshop
+
+__all__ = ["finished", "finished_workshop", "workshop"]
+
+
+@pytest.fixture(scope="session")
+def expected(finished_workshop) -> dict[str, object]:
+    """The numbers of a run that nothing disturbed."""
+    return numbers(finished_workshop.results)
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[..., Disk]]:
+    """A function that mounts a disk; it is unmounted at the end. Skips where that is not allowed."""
+    disks: list[Disk] = []
+
+    def mount(folder: Path, size: int = 2**25) -> Disk:
+        disks.append(Disk(folder, size))
+        return disks[-1]
+
+    yield mount
+    for mounted in disks:
+        subprocess.run(["umount", "--lazy", str(mounted.folder)], check=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(tmp_path: Path) -> Iterator[None]:
+    """Whatever a test started in its folder ends with it."""
+    yield
+    for process in psutil.process_iter(["cmdline"]):
+        if {"snakemake", "gpt2_ablations"} & set((process.info["cmdline"] or [])[1:4]):
+            try:
+                if Path(process.cwd()).is_relative_to(tmp_path.resolve()):
+                    process.kill()
+            except psutil.Error:  # ended meanwhile
+                continue
