@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-test demo table resume test test-all bench lint format clean
+.PHONY: help setup setup-test demo table resume test test-all test-faults bench lint format clean
 
 help:
 	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
@@ -14,6 +14,7 @@ help:
 	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
+	@echo "make test-faults  bad input and faults at length: 2,000 fuzzed configurations and messages files"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
 	@echo "make lint      check the workflow and the code; make format mends the layout"
 	@echo "make clean     remove what make set up"
@@ -52,6 +53,9 @@ test: setup-test
 
 test-all: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-faults: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
 
 lint: setup-test
 	$(BIN)/snakemake --lint

@@ -1,5 +1,6 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,19 +9,20 @@ from pathlib import Path
 
 import yaml
 
+from .checks import check_reports, check_results_folder
 from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import write_text_whole
-from .paths import Paths
+from .paths import DEMO_FOLDER, Paths
+from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
 # More threads than this no longer make one job faster; below this width a model keeps one core busy at best.
 MOST_THREADS = 16
 SINGLE_THREAD_WIDTH = 256
-DEMO_FOLDER = "results/demo/generated"
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,11 @@ def make_plan(merged: dict, configfiles: list[str]) -> Plan:
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files)
-    if Path(config.results).exists() and not Path(config.results).is_dir():
-        raise InputError(f"results is '{config.results}', which is a file; name a folder")
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
+    check_results_folder(config.results)
+    check_reports(config, experiments)
     return Plan(config, models, experiments, selected, Paths(config.results))
 
 
@@ -143,7 +145,27 @@ def sources_made_here(sources: list[str]) -> list[str]:
 
     A job lists them as input, so that it waits for the demo's and runs again when one changes.
     """
-    return [source for source in sources if source.startswith(DEMO_FOLDER) or Path(source).is_file()]
+    return [file for source in sources if (file := _file_on_disk(source))]
+
+
+def _file_on_disk(source: str) -> str | None:
+    if source.startswith(DEMO_FOLDER):
+        return source
+    try:
+        return str(local_path(source)) if is_local(source) and local_path(source).is_file() else None
+    except (OSError, SourceError):
+        return None
+
+
+def without_secrets(sources: list[str]) -> list[str]:
+    """Sources as a rule's parameters, which Snakemake prints when they change.
+
+    A digest stands for what is left out, so that a job still runs again when it changes.
+    """
+    return [
+        text if (text := shown(source)) == source else f"{text} {hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        for source in sources
+    ]
 
 
 def code(*modules: str) -> list[str]:

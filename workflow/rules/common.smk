@@ -8,7 +8,7 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
-from gpt2_ablations.workflow import code, graphics_cards, make_plan, sources_made_here, write_config
+from gpt2_ablations.workflow import code, graphics_cards, make_plan, sources_made_here, without_secrets, write_config
 
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:

@@ -36,7 +36,7 @@ rule table:
         ENVIRONMENT
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations table --log {log:q} --config {params.config:q}"
 
@@ -62,7 +62,7 @@ rule compare:
         ENVIRONMENT
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations compare --log {log:q} --config {params.config:q}"
 
@@ -90,7 +90,7 @@ rule interpret:
         ENVIRONMENT
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations interpret --log {log:q} --config {params.config:q}"
 
@@ -127,7 +127,7 @@ rule draw:
         ENVIRONMENT
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
@@ -154,7 +154,7 @@ rule draw_rows:
         ENVIRONMENT
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q}"
 
@@ -203,7 +203,7 @@ rule readme:
         ENVIRONMENT
     params:
         config=CONFIG,
-        readme=README,
+        readme=lambda wildcards: README,
     shell:
         "python3 -m gpt2_ablations readme --log {log:q} --config {params.config:q} --readme {params.readme:q}"
 
@@ -217,6 +217,6 @@ rule check_readme:
         ENVIRONMENT
     params:
         config=CONFIG,
-        readme=README,
+        readme=lambda wildcards: README,
     shell:
         "python3 -m gpt2_ablations readme --check --log {log:q} --config {params.config:q} --readme {params.readme:q}"
