@@ -14,7 +14,7 @@ help:
 	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
-	@echo "make test-faults  the long tests of killed runs, full disks and the like (hours: 20 demos are killed)"
+	@echo "make test-faults  the long tests: 2,000 fuzzed files, full disks, killed runs (hours: 20 demos are killed)"
 	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
@@ -63,7 +63,7 @@ test-all: setup-test
 
 # GPT2_ABLATIONS_KILLS=3 kills fewer demos, GPT2_ABLATIONS_KILLS_ROWS=1,2,11 shorter ones.
 test-faults: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
 
 test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh

@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 CHECKOUT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("GPT2_ABLATIONS_SHARED", CHECKOUT.parent / "shared"))
+
+# `make test-faults` chooses this profile; without it, fuzzing takes a sample.
+settings.register_profile("faults", max_examples=2000, deadline=None)
+
+
+def fuzz_cases() -> int:
+    """How many cases a fuzzed test tries."""
+    return settings().max_examples if settings.get_current_profile_name() == "faults" else 50
 
 
 @pytest.fixture(scope="session")

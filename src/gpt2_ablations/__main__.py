@@ -17,7 +17,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 # Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads it once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from .config import Config, load_config, load_experiments, load_models, select_rows
+from .config import ROW_ID, Config, load_config, load_experiments, load_models, select_rows
 from .errors import InputError, Superseded
 from .experiment import add_experiment_flags, experiment_from_flags
 from .files import remove_unfinished
@@ -65,8 +65,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
     sub = command(train_command)
     add_experiment_flags(sub)
-    sub.add_argument("--seed", type=int, help="default: the first of the configuration's seeds")
-    sub.add_argument("--row", default="manual", help="the id to write into metrics.json (default: %(default)s)")
+    sub.add_argument("--seed", type=_seed, help="default: the first of the configuration's seeds")
+    sub.add_argument(
+        "--row", type=_row_id, default="manual", help="the id to write into metrics.json (default: %(default)s)"
+    )
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
     command(table_command)
@@ -88,14 +90,42 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; allowed: 0 to {2**63 - 1}")
+    return int(text)
+
+
+def _row_id(text: str) -> str:
+    if not ROW_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no row id; use up to 64 letters, digits, '_' and '-'")
+    return text
+
+
+def _json(flag: str, text: str) -> dict:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{flag} is {text!r}, not valid JSON ({error}); copy it from the workflow's command") from None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{flag} is {text!r}; expected a JSON object; copy it from the workflow's command")
+    return content
+
+
 # torch takes two seconds to import: only the commands that need it do.
 
 
 def check_command(arguments: argparse.Namespace) -> None:
     """check the configuration and every file it names"""
+    from .checks import check_reports, check_results_folder, check_sources_on_disk
+
     config = load_config(arguments.config)
-    experiments = _experiments(config)
+    models = load_models(config.models)
+    experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
+    check_results_folder(config.results)
+    check_reports(config, experiments)
+    check_sources_on_disk(config, models, selected)
     print(f"fine: {len(experiments)} rows, {len(selected)} of them selected, with {len(config.seeds)} seeds")
 
 
@@ -150,7 +180,11 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
     from . import jobs
     from .feature_spec import FeatureSpec
 
-    jobs.extract_features(load_config(arguments.config), FeatureSpec(**json.loads(arguments.spec)), arguments.output)
+    try:
+        spec = FeatureSpec(**_json("--spec", arguments.spec))
+    except TypeError as error:
+        raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
+    jobs.extract_features(load_config(arguments.config), spec, arguments.output)
 
 
 def train_command(arguments: argparse.Namespace) -> None:
@@ -264,11 +298,18 @@ def generate_messages_command(arguments: argparse.Namespace) -> None:
 
 def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     """pretrain one of the demo's miniature models"""
+    from pydantic import ValidationError
+
     from .config import ModelConfig
     from .pretraining import pretrain
+    from .validation import input_error
 
-    ((_, dimensions),) = json.loads(arguments.model).items()
-    pretrain(ModelConfig(**dimensions), arguments.output, seed=123)
+    entry = next(iter(_json("--model", arguments.model).values()))
+    try:
+        model = ModelConfig.model_validate(entry)
+    except ValidationError as error:
+        raise input_error(error, "--model", ModelConfig.model_fields) from None
+    pretrain(model, arguments.output, seed=123)
 
 
 def _experiments(config: Config):
@@ -295,7 +336,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except OSError as error:
         # A file that cannot be read and a folder that cannot be made are no fault of the program's.
-        message = f"error: {error.filename or arguments.command}: {error.strerror or error}; mend that and run again"
+        place = error.filename or arguments.command
+        message = f"error: {InputError(f'{place}: {error.strerror or error}; mend that and run again')}"
     except Exception as error:
         if console is None:
             raise

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InputError
 from .experiment import OPTIONS, Experiment, make_experiment
 from .validation import allowed_names, first_mistake, input_error
 from .yamlfile import load_yaml
 
-ROW_ID = re.compile(r"[A-Za-z0-9_-]+")
+ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -19,25 +19,51 @@ class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("allowed: printable characters")
+    return value
+
+
+def _path(value: str) -> str:
+    if not value.isprintable() or not {"{", "}"}.isdisjoint(value):  # Snakemake takes braces for wildcards
+        raise ValueError("allowed: a path of printable characters without braces")
+    return value
+
+
+def _source(value: str) -> str:
+    return _path(value) if "://" not in value or value.lower().startswith("file:") else _printable(value)
+
+
+def _folder(value: str) -> str:
+    if str(Path(value)).startswith("-"):  # a command would take it for an option
+        raise ValueError("allowed: a folder whose name does not begin with '-'")
+    return value
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
+
+
 class ModelConfig(_Schema):
     """One GPT-2 size: its dimensions, and where its weights come from."""
 
-    n_layer: int = Field(ge=1)
-    n_head: int = Field(ge=1)
-    n_embd: int = Field(ge=1)
-    n_positions: int = Field(ge=1)
-    source: str = Field(min_length=1)
+    n_layer: int = Field(ge=1, le=1000)
+    n_head: int = Field(ge=1, le=1000)
+    n_embd: int = Field(ge=1, le=2**16)
+    n_positions: int = Field(ge=1, le=2**20)
+    source: Source
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
 
 
 class DatasetConfig(_Schema):
-    sources: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1)
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
 
 
 class TokenizerConfig(_Schema):
     name: Literal["gpt2", "bytes"]
-    sources: list[Annotated[str, Field(min_length=1)]] = []
+    sources: list[Source] = []
 
 
 class FeaturesConfig(_Schema):
@@ -66,12 +92,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Config(_Schema):
     """`config/config.yaml`, with what `--configfile` overrides."""
 
-    results: str = Field(min_length=1)
+    results: Annotated[PathText, AfterValidator(_folder)]
     rows: Annotated[Literal["all"] | list[str], BeforeValidator(_row_ids)]
-    experiments: str
-    models: str
-    published: str
-    comparisons: str
+    experiments: PathText
+    models: PathText
+    published: PathText
+    comparisons: PathText
     seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_seeds)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "tf32", "bfloat16"]
@@ -114,8 +140,12 @@ def _origin(merged: dict, key: str, files: dict[str, dict]) -> str:
     if key not in merged:
         return next(iter(files), "--config")
     holders = [file for file, content in files.items() if key in content]
-    overridden = not isinstance(merged[key], dict) and all(files[file][key] != merged[key] for file in holders)
+    overridden = not isinstance(merged[key], dict) and not any(_same(files[file][key], merged[key]) for file in holders)
     return "--config" if overridden else holders[-1]
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other or repr(one) == repr(other)  # not-a-number is no number's equal
 
 
 def load_config(paths: list[str | Path]) -> Config:
@@ -160,8 +190,11 @@ def load_models(path: str | Path) -> dict[str, ModelConfig]:
                 f"{where}: n_embd is {model.n_embd}, no multiple of n_head {model.n_head}: heads are of one size"
             )
         folder = model_folder(name)
-        if not folder:
-            raise InputError(f"{where}: the name has no letter or digit; name the model")
+        if not folder or not name.isprintable() or name.startswith("-") or len(name) > 64:
+            raise InputError(
+                f"{path}: model name {name!r} is not allowed; use up to 64 printable characters, with a letter or"
+                " digit, and no '-' in front"
+            )
         if folder in folders:
             raise InputError(f"{where}: its folder name '{folder}' is also that of {folders[folder]}; rename one")
         folders[folder] = name
@@ -190,7 +223,7 @@ def load_experiments(path: str | Path, models: dict[str, ModelConfig], models_fi
     for row, options in rows.items():
         where = f"{path}: row {row}"
         if not ROW_ID.fullmatch(row):
-            raise InputError(f"{path}: row id {row!r} is not allowed; use letters, digits, '_' and '-'")
+            raise InputError(f"{path}: row id {row!r} is not allowed; use up to 64 letters, digits, '_' and '-'")
         options = {} if options is None else options
         if not isinstance(options, dict):
             raise InputError(f"{where}: expected a mapping of options ({', '.join(OPTIONS)}), found {options!r}")

@@ -1,6 +1,7 @@
 """From the messages file to three balanced splits, drawn as the document's program draws them."""
 
 import csv
+import io
 from pathlib import Path
 
 from .errors import InputError
@@ -25,14 +26,10 @@ def split_messages(messages_file: str | Path, folder: str | Path) -> dict[str, i
     """
     # The document's program balances by drawing from ham; with fewer ham than spam the roles change.
     messages = _read_messages(messages_file)
+    import pandas as pd
+
     ham, spam = (messages[messages["Label"] == label] for label in LABELS)
     size = min(len(ham), len(spam))
-    if size < SMALLEST_CLASS:
-        raise InputError(
-            f"{messages_file}: {len(ham)} ham and {len(spam)} spam messages; at least {SMALLEST_CLASS} of each are"
-            " needed for three splits; add messages"
-        )
-    import pandas as pd
 
     ham = ham.sample(size, random_state=SPLIT_SEED)
     spam = spam if len(spam) == size else spam.sample(size, random_state=SPLIT_SEED)
@@ -50,14 +47,30 @@ def split_messages(messages_file: str | Path, folder: str | Path) -> dict[str, i
 
 
 def _read_messages(path: str | Path):
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    return parse_messages(content, path)
+
+
+def parse_messages(content: bytes, path: str | Path):
+    """Labels and texts as a data frame with the columns Label (ham or spam) and Text.
+
+    Args:
+        path: where the content comes from, for messages.
+
+    Raises:
+        InputError: the content is no tab-separated list of labels and messages, or holds too few.
+    """
     import pandas as pd
 
     try:
         messages = pd.read_csv(
-            path, sep="\t", header=None, names=["Label", "Text"], keep_default_na=True, index_col=False
+            io.BytesIO(content), sep="\t", header=None, names=["Label", "Text"], keep_default_na=True, index_col=False
         )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except pd.errors.ParserError as error:
@@ -71,6 +84,12 @@ def _read_messages(path: str | Path):
             raise InputError(f"{path}: message {number} has the label {label!r}; allowed: {', '.join(LABELS)}")
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{path}: message {number} is empty; give it a text or remove the line")
+    ham, spam = (int((messages["Label"] == label).sum()) for label in LABELS)
+    if min(ham, spam) < SMALLEST_CLASS:
+        raise InputError(
+            f"{path}: {ham} ham and {spam} spam messages; at least {SMALLEST_CLASS} of each are needed for three"
+            " splits; add messages"
+        )
     return messages
 
 
@@ -83,7 +102,10 @@ def read_split(path: str | Path) -> tuple[list[int], list[str]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [int(row["Label"]) for row in rows], [row["Text"] for row in rows]
+        labels, texts = [int(row["Label"]) for row in rows], [row["Text"] for row in rows]
+        if not rows or not set(labels) <= set(LABELS.values()) or None in texts:
+            raise ValueError
+        return labels, texts
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
     except (KeyError, ValueError, TypeError):

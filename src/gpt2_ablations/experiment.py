@@ -1,7 +1,6 @@
 """A row of the table: its settings, its flags, and which part of the model it needs."""
 
 import argparse
-import math
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
@@ -22,12 +21,12 @@ def _context_length(value: Any) -> Any:
 
 
 def _positive_number(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1e9:
         return value
-    raise ValueError("allowed: a number above 0")
+    raise ValueError("allowed: a number above 0, up to 1e9")
 
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -47,7 +46,7 @@ class Experiment:
     batch_size: PositiveInt = 8
     accumulation_steps: PositiveInt = 1
     disable_causal_mask: bool = False
-    ignore_index: int = NO_IGNORE_INDEX
+    ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] = NO_IGNORE_INDEX
 
     @model_validator(mode="after")
     def _options_agree(self):
@@ -107,7 +106,7 @@ class Experiment:
                 continue
             arguments.append(f"--{field.name}")
             if value is not True:
-                arguments.append(f"{value:g}" if isinstance(value, float) else str(value))
+                arguments.append(str(value).removesuffix(".0") if isinstance(value, float) else str(value))
         return arguments
 
 

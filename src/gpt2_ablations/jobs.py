@@ -45,6 +45,7 @@ from .tokens import (
     tokenizer,
 )
 from .training import Finetuning, build_classifier, count_parameters
+from .validation import allowed_names
 from .weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
 from .workflow import digest_file
 
@@ -61,15 +62,33 @@ def fetch_tokenizer(config: Config) -> None:
 
 def fetch_weights(config: Config, model_size: str) -> None:
     """Fetch a model's weights, check every tensor, and write their sha256 beside them."""
-    model = load_models(config.models)[model_size]
+    models = load_models(config.models)
+    if model_size not in models:
+        known = allowed_names(model_size, models)
+        raise InputError(f"fetch_weights: model is '{model_size}', not in {config.models}; {known}")
+    model = models[model_size]
     destination = Paths(config.results).weights(model_size)
     entry = f"{config.models}: {model_size}"
-    sources.fetch_file([model.source], destination, model.sha256, f"{entry}: source", sha_setting=f"{entry}: sha256")
-    try:
-        check_checkpoint(destination, model)
-    except InputError:
-        destination.unlink()
-        raise
+    accepted = False
+
+    def accept(path: Path) -> None:
+        nonlocal accepted
+        try:
+            check_checkpoint(path, model)
+        except InputError as error:
+            raise InputError(f"{entry}: source: {str(error).replace(str(path), model.source)}") from None
+        accepted = True
+
+    sources.fetch_file(
+        [model.source],
+        destination,
+        model.sha256,
+        f"{entry}: source",
+        sha_setting=f"{entry}: sha256",
+        accept=accept,
+    )
+    if not accepted:  # it was there already
+        accept(destination)
     write_text_whole(digest_file(destination), sources.sha256_of(destination) + "\n")
 
 
@@ -115,15 +134,14 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
 def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan, device: torch.device):
     source = "pretrained" if spec.seed is None else "random"
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
-    bar = tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0)
+    with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
 
-    def progress(done: int, total: int) -> None:
-        stop_if_superseded()
-        bar.total = total
-        bar.update(done - bar.n)
+        def progress(done: int, total: int) -> None:
+            stop_if_superseded()
+            bar.total = total
+            bar.update(done - bar.n)
 
-    yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, progress)
-    bar.close()
+        yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, progress)
 
 
 def train(
@@ -143,6 +161,7 @@ def train(
     check_against_model(experiment, models, "train", config.models)
     model = models[experiment.model_size]
     paths = Paths(config.results)
+    output.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is better known before the training
     _warn(experiment)
     spec = feature_spec(experiment, model, seed, config.precision)
     device = None

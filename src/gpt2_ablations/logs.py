@@ -15,6 +15,7 @@ from .errors import Superseded
 from .partials import partial_path, remove_abandoned
 
 _own_log: Path | None = None
+_console: TextIO | None = None
 
 
 class _Log(io.FileIO):
@@ -32,11 +33,11 @@ def log_to(path: str | Path) -> TextIO:
 
     Returns: the console that standard error was.
     """
-    global _own_log
+    global _own_log, _console
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
-    console = os.fdopen(os.dup(2), "w", buffering=1)
+    _console = console = os.fdopen(os.dup(2), "w", buffering=1)
     # Renamed, not truncated: an older job goes on writing to the file that it has, and its number is not used again.
     partial = partial_path(path)
     log = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
@@ -60,3 +61,8 @@ def stop_if_superseded() -> None:
     with suppress(OSError):  # a log that was deleted says nothing
         if not os.path.samestat(os.stat(_own_log), os.fstat(2)):
             raise Superseded(f"{_own_log}: a newer job has taken this one's place; nothing of this one is kept")
+
+
+def progress_stream() -> TextIO:
+    """Where progress bars belong: to the console, also of a job whose standard error goes to its log."""
+    return _console or sys.stderr

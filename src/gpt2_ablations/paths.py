@@ -5,6 +5,8 @@ from pathlib import Path
 
 from .config import model_folder
 
+DEMO_FOLDER = "results/demo/generated"
+
 
 @dataclass(frozen=True)
 class Paths:

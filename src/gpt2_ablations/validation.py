@@ -1,6 +1,7 @@
 """Turns what pydantic finds wrong into one line a user can act on."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from pydantic import ValidationError
@@ -19,7 +20,8 @@ def input_error(error: ValidationError, where: str, known_keys: Iterable[str] = 
     """
     line = f"{where}: {_sentence(first_mistake(error), list(known_keys))}"
     if error.error_count() > 1:
-        line += f" (and {error.error_count() - 1} more)"
+        others = error.error_count() - 1
+        line += f" (and {others} more mistake{'s' if others > 1 else ''})"
     return InputError(line)
 
 
@@ -55,6 +57,15 @@ def _sentence(mistake: dict, known_keys: list[str]) -> str:
     return f"{path} is {_show(found)}; it must be {requirement}"
 
 
+# YAML can name one list many times over: written out in full, a few lines of it would fill the memory.
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxlevel, _SHORTENED.maxdict, _SHORTENED.maxlist = 3, 8, 8
+_SHORTENED.maxstring = _SHORTENED.maxlong = _SHORTENED.maxother = 100
+
+
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = _SHORTENED.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."

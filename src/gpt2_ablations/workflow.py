@@ -14,17 +14,18 @@ import yaml
 
 from .analysis.labels import load_defaults, row_labels
 from .cards import visible_cards
+from .checks import check_reports, check_results_folder
 from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import cannot_be_written, write_text_whole
-from .paths import Paths
+from .paths import DEMO_FOLDER, Paths
 from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
+from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
-DEMO_FOLDER = "results/demo/generated"
 RUN_LOCK = ".run.lock"
 
 
@@ -163,11 +164,11 @@ def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: i
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files)
-    if Path(config.results).exists() and not Path(config.results).is_dir():
-        raise InputError(f"results is '{config.results}', which is a file; name a folder")
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
+    check_results_folder(config.results)
+    check_reports(config, experiments)
     return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
@@ -237,7 +238,27 @@ def sources_made_here(sources: list[str]) -> list[str]:
 
     A job lists them as input, so that it waits for the demo's and runs again when one changes.
     """
-    return [source for source in sources if source.startswith(DEMO_FOLDER) or Path(source).is_file()]
+    return [file for source in sources if (file := _file_on_disk(source))]
+
+
+def _file_on_disk(source: str) -> str | None:
+    if source.startswith(DEMO_FOLDER):
+        return source
+    try:
+        return str(local_path(source)) if is_local(source) and local_path(source).is_file() else None
+    except (OSError, SourceError):
+        return None
+
+
+def without_secrets(sources: list[str]) -> list[str]:
+    """Sources as a rule's parameters, which Snakemake prints when they change.
+
+    A digest stands for what is left out, so that a job still runs again when it changes.
+    """
+    return [
+        text if (text := shown(source)) == source else f"{text} {hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        for source in sources
+    ]
 
 
 def code(*modules: str) -> list[str]:

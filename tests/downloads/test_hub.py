@@ -293,3 +293,14 @@ def test_a_hub_over_plain_http_elsewhere_is_refused(tmp_path, destination):
     with HubClient("http://hub.example.org", tmp_path / "cache") as client:
         message = client.fetch([f"hf://tiny/model@{COMMIT}/{NAME}"], destination, SHA256)
     assert "plain http is refused" in message
+
+
+def test_weights_come_over_the_watched_connection_although_the_hub_offers_xet(hub, hub_client, destination):
+    etag = f'"{SHA256}"'
+    offered = {"X_Xet_Hash": SHA256, "X_Xet_Refresh_Route": f"{hub.server.address}/xet-token", "ETag": etag}
+    headers = offered | {"X_Repo_Commit": COMMIT, "X_Linked_Etag": etag, "X_Linked_Size": str(len(CONTENT))}
+    place = hub.add(NAME, CONTENT, head=good(CONTENT, **headers))
+    assert hub_client.fetch([place], destination, SHA256) is None
+    assert destination.read_bytes() == CONTENT
+    assert gets(hub) == 1 and sent(hub) == len(CONTENT)
+    assert hub.server.asked("/xet-token") == []

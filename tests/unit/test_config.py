@@ -93,7 +93,7 @@ def test_a_wrong_value_names_file_key_and_what_is_allowed(override, message, tmp
     ("text", "message"),
     [
         ("rows: {1: {}, 1: {}}", "line 1: key '1' stands twice (first in line 1); keep one of the two"),
-        ("rows: {a b: {}}", "row id 'a b' is not allowed; use letters, digits, '_' and '-'"),
+        ("rows: {a b: {}}", "row id 'a b' is not allowed; use up to 64 letters, digits, '_' and '-'"),
         ("rows: {a/b: {}}", "row id 'a/b' is not allowed"),
         ("rows: {1: {batch_size: 2, batch_size: 3}}", "line 1: key 'batch_size' stands twice"),
         ("rows: {}", "rows is {}; it must be a mapping from row id to options"),

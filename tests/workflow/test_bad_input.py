@@ -1,6 +1,10 @@
 """A mistake in the configuration: one line at the start, and nothing runs."""
 
 import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import write_yaml
 
 WRONG_ROWS = [
     (
@@ -52,3 +56,79 @@ def test_a_results_folder_that_is_a_file_stops_the_run(workshop):
     (workshop.folder / "blocked").write_text("a file")
     workshop.override(results="blocked")
     assert_stops_at_once(workshop, "results is 'blocked', which is a file; name a folder")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("rows.yaml", "rows: [1\nx: {", "rows.yaml: line 2: not valid YAML"),
+        (
+            "models.yaml",
+            "tiny: {n_layer: 0}\n",
+            "models.yaml: tiny: n_layer is 0; it must be greater than or equal to 1",
+        ),
+        ("published.csv", "row,train_acc\n1,x\n", "published.csv: column 'val_acc' is missing; add it"),
+        ("comparisons.yaml", "a: {questoin: b}\n", "comparisons.yaml: a: unknown key 'questoin'; did you mean"),
+    ],
+)
+def test_a_wrong_file_stops_the_run_before_any_row_is_trained(file, text, message, workshop):
+    workshop.override(published="published.csv", comparisons="comparisons.yaml")
+    for name in ("published.csv", "comparisons.yaml"):
+        (workshop.folder / name).write_text((workshop.folder / "config" / name).read_text())
+    (workshop.folder / file).write_text(text)
+    assert_stops_at_once(workshop, message)
+
+
+@pytest.mark.parametrize("file", ["rows.yaml", "models.yaml", "published.csv", "comparisons.yaml"])
+def test_a_file_that_is_missing_stops_the_run(file, workshop):
+    key = "experiments" if file == "rows.yaml" else file.partition(".")[0]
+    workshop.override(**{key: f"absent-{file}"})
+    assert_stops_at_once(workshop, f"absent-{file}: no such file; check the path or restore the file")
+
+
+def rows_of(workshop) -> dict:
+    """Every file of every row, by its path."""
+    files = [file for file in (workshop.results / "rows").rglob("*") if file.is_file()]
+    assert len(files) == 6
+    return {file: file.read_bytes() for file in files}
+
+
+def assert_fails_and_keeps_the_rows(workshop, message: str) -> None:
+    before = rows_of(workshop)
+    failed = workshop.snakemake()
+    assert failed.returncode != 0
+    said = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and message in said[0] and "Traceback" not in failed.stderr
+    assert rows_of(workshop) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"eggs\thello\n", "message 1 has the label 'eggs'; allowed: ham, spam"),
+        (b"ham\thello\n" * 50, "50 ham and 0 spam messages; at least 10 of each are needed"),
+        (b"ham\t\xff\n", "is not UTF-8; save the file as UTF-8"),
+        (b"", "messages.tsv: an empty file"),
+    ],
+)
+def test_messages_that_are_none_cost_no_finished_row(content, message, finished):
+    (finished.folder / "messages.tsv").write_bytes(content)
+    assert_fails_and_keeps_the_rows(finished, message)
+
+
+def test_a_checkpoint_that_is_none_costs_no_finished_row(finished):
+    content = (finished.folder / "tiny.safetensors").read_bytes()
+    (finished.folder / "tiny.safetensors").write_bytes(content[:-1])
+    assert_fails_and_keeps_the_rows(finished, "tiny: source: tiny.safetensors: not a whole safetensors file")
+
+
+def test_a_message_over_the_positions_fails_its_row_alone(finished):
+    models = yaml.safe_load((finished.folder / "models.yaml").read_text())
+    models["short"] = models["tiny"] | {"n_positions": 8, "source": "short.safetensors"}
+    write_yaml(finished.folder / "models.yaml", models)
+    tensors = load_file(finished.folder / "tiny.safetensors")
+    tensors["wpe.weight"] = tensors["wpe.weight"][:8].clone()
+    save_file(tensors, finished.folder / "short.safetensors")
+    row = {"model_size": "short", "no_padding": True, "batch_size": 1}
+    finished.rows({"1": {}, "2": {"trainable_layers": "all"}, "3": row})
+    assert_fails_and_keeps_the_rows(finished, "tokens and no_padding never cuts; short has 8 positions")

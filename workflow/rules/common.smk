@@ -17,6 +17,7 @@ from gpt2_ablations.workflow import (
     make_plan,
     sources_made_here,
     who_works_in,
+    without_secrets,
     write_config,
 )
 

@@ -18,7 +18,7 @@ rule fetch_messages:
         **LIGHT,
     params:
         config=CONFIG,
-        sources=PLAN.config.dataset.sources,
+        sources=lambda wildcards: without_secrets(PLAN.config.dataset.sources),
         sha256=PLAN.config.dataset.sha256,
     shell:
         "python3 -m gpt2_ablations fetch_messages --log {log:q} --config {params.config:q}"

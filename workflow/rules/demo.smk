@@ -1,5 +1,5 @@
 # The demo's inputs, made here instead of downloaded: config/demo.yaml names them as its sources.
-from gpt2_ablations.workflow import DEMO_FOLDER
+from gpt2_ablations.paths import DEMO_FOLDER
 
 
 localrules:

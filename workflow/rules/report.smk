@@ -46,7 +46,7 @@ rule table:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations table --log {log:q} --config {params.config:q}"
 
@@ -74,7 +74,7 @@ rule compare:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations compare --log {log:q} --config {params.config:q}"
 
@@ -104,7 +104,7 @@ rule interpret:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations interpret --log {log:q} --config {params.config:q}"
 
@@ -143,7 +143,7 @@ rule draw:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
     shell:
         "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
@@ -173,7 +173,7 @@ rule draw_rows:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
+        rows=lambda wildcards: SETTINGS,
         drawn=DRAWN,
     shell:
         "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} --row {params.drawn:q}"
@@ -219,8 +219,8 @@ rule pages:
         **LIGHT,
     params:
         config=CONFIG,
-        rows=SETTINGS,
-        settings=PLAN.config.model_dump_json(),
+        rows=lambda wildcards: SETTINGS,
+        settings=lambda wildcards: PLAN.config.model_dump_json(),
     shell:
         "python3 -m gpt2_ablations pages --log {log:q} --config {params.config:q}"
 
@@ -254,7 +254,7 @@ rule readme:
         **LIGHT,
     params:
         config=CONFIG,
-        readme=README,
+        readme=lambda wildcards: README,
     shell:
         "python3 -m gpt2_ablations readme --log {log:q} --config {params.config:q} --readme {params.readme:q}"
 
@@ -270,6 +270,6 @@ rule check_readme:
         **LIGHT,
     params:
         config=CONFIG,
-        readme=README,
+        readme=lambda wildcards: README,
     shell:
         "python3 -m gpt2_ablations readme --check --log {log:q} --config {params.config:q} --readme {params.readme:q}"

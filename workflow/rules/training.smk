@@ -58,7 +58,7 @@ rule train:
         ),
         precision=PLAN.config.precision,
     shell:
-        "python3 -m gpt2_ablations train {params.flags:q} --seed {wildcards.seed} --row {wildcards.row} --log {log:q}"
+        "python3 -m gpt2_ablations train {params.flags:q} --seed {wildcards.seed} --row={wildcards.row} --log {log:q}"
         " --config {params.config:q} {params.features:q} --output {params.folder:q}"
 
 

@@ -18,6 +18,7 @@ rule fetch_weights:
     params:
         config=CONFIG,
         model=lambda wildcards: PLAN.model_named(wildcards.model),
-        source=lambda wildcards: PLAN.models[PLAN.model_named(wildcards.model)].model_dump_json(),
+        entry=lambda wildcards: PLAN.models[PLAN.model_named(wildcards.model)].model_dump_json(exclude={"source"}),
+        source=lambda wildcards: without_secrets([PLAN.models[PLAN.model_named(wildcards.model)].source]),
     shell:
         "python3 -m gpt2_ablations fetch_weights --log {log:q} --config {params.config:q} --model {params.model:q}"

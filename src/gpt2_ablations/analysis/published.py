@@ -9,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ..errors import InputError
 from ..runs import Split
 from ..validation import allowed_names, input_error
-from .statistics import possible_count
 
 
 def _number_or_none(text: Any) -> Any:
@@ -47,6 +46,8 @@ class Published(BaseModel):
 
     def count(self, split: Split, total: int | None) -> int | None:
         """The messages classified rightly, of `total`; None if the percentage is no such count or not known."""
+        from .statistics import possible_count  # scipy takes a second to load, and the Snakefile reads this file
+
         percentage = self.percentage(split)
         return None if percentage is None or total is None else possible_count(percentage, total)
 

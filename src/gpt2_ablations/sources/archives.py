@@ -24,7 +24,10 @@ def read_messages(path: Path) -> bytes:
         raise SourceError(f"larger than {LIMIT} bytes, so not the messages")
     if zipfile.is_zipfile(path):
         return _read_member(path)
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from None
     if content.startswith(b"PK\x03\x04"):
         raise SourceError("a damaged zip: its end is missing")
     if not content:

@@ -36,6 +36,7 @@ def fetch_file(
     setting: str,
     *,
     sha_setting: str | None = None,
+    accept: Callable[[Path], None] | None = None,
     patience: Patience | None = None,
 ) -> None:
     """Fetch a file from the first place that gives it.
@@ -45,6 +46,7 @@ def fetch_file(
         sha256: of the file; None: unchecked, and fetched again even if it is there.
         setting: the configuration key that lists the sources, for messages.
         sha_setting: the key of the hash, if the user may change it.
+        accept: looks at the file before it gets its name, and raises what is wrong with it.
 
     Raises:
         InputError: no place gives the file, or it cannot be written.
@@ -52,7 +54,7 @@ def fetch_file(
     destination, patience = Path(destination), patience or patience_from_environment()
 
     def take(place: str) -> None:
-        _take_file(place, destination, sha256, sha_setting, patience)
+        _take_file(place, destination, sha256, sha_setting, patience, accept=accept)
 
     with _writing(destination, sha256, sources) as wanted:
         if wanted:
@@ -173,30 +175,44 @@ def _take_file(
     sha_setting: str | None,
     patience: Patience,
     max_bytes: int | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> None:
     """Fetch one file from one place.
 
     Raises:
         SourceError: the place does not give it.
     """
+    accept = accept or (lambda path: None)
     if is_local(place):
-        _copy_local(local_file(place), destination, sha256, sha_setting)
+        _copy_local(local_file(place), destination, sha256, sha_setting, accept)
     elif scheme_of(place) == "hf":
         from . import hub
 
-        hub.link_or_copy(hub.fetch(place, sha256, patience), destination)
+        path = hub.fetch(place, sha256, patience)
+        accept(path)
+        hub.link_or_copy(path, destination)
     else:
-        _download(place, destination, sha256, patience, max_bytes)
+        _download(place, destination, sha256, patience, max_bytes, accept)
 
 
-def _copy_local(path: Path, destination: Path, sha256: str | None, sha_setting: str | None) -> None:
+def _copy_local(
+    path: Path, destination: Path, sha256: str | None, sha_setting: str | None, accept: Callable[[Path], None]
+) -> None:
     # A copy, no link: the user may change the original, and the verified bytes must stay.
     with write_whole(destination) as partial:
         shutil.copyfile(path, partial)
         _check_file(partial, sha256, sha_setting)
+        accept(partial)
 
 
-def _download(address: str, destination: Path, sha256: str | None, patience: Patience, max_bytes: int | None) -> None:
+def _download(
+    address: str,
+    destination: Path,
+    sha256: str | None,
+    patience: Patience,
+    max_bytes: int | None,
+    accept: Callable[[Path], None],
+) -> None:
     # Only a hash can tell that the beginning left by an earlier run, or another place, is that of this file.
     with _partial_file(destination, keep=sha256 is not None) as partial:
         resumed = partial.exists()
@@ -207,9 +223,10 @@ def _download(address: str, destination: Path, sha256: str | None, patience: Pat
             partial.unlink()
             if not resumed:
                 raise
-            return _download(address, destination, sha256, patience, max_bytes)
+            return _download(address, destination, sha256, patience, max_bytes, accept)
         with write_whole(destination) as whole:
             partial.rename(whole)
+            accept(whole)
 
 
 @contextmanager

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+# Xet transfers go past the client that is watched here: no timeout, no refusal of plain http would hold for them.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging
 
 from ..files import write_whole
+from ..logs import progress_stream
 from .places import SourceError, check_address, check_redirect, sha256_of
 from .retries import Pace, Patience, TooSlow, answer_in_time, with_retries
 
@@ -118,6 +122,11 @@ def link_or_copy(path: Path, destination: Path) -> None:
             shutil.copyfile(path, partial)
 
 
+class _Bar(huggingface_hub.utils.tqdm):
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings | {"file": progress_stream()})
+
+
 def _download(place: HubPlace, sha256: str | None, patience: Patience, again: bool = False) -> Path:
     expected = None
     if again or cached(place) is None:
@@ -134,6 +143,7 @@ def _download(place: HubPlace, sha256: str | None, patience: Patience, again: bo
             revision=place.revision,
             etag_timeout=patience.timeout,
             force_download=again,
+            tqdm_class=_Bar,
         )
     return Path(path)
 

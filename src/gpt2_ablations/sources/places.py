@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from ..errors import printable
+
 ALLOW_HTTP = "GPT2_ABLATIONS_ALLOW_HTTP"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -22,7 +24,7 @@ class SourceError(Exception):
     """
 
     def __init__(self, reason: str, *, passing: bool = False, missing: bool = False, wait: float = 0):
-        super().__init__(_printable(reason))  # a server's own words may be part of it
+        super().__init__(printable(reason))  # a server's own words may be part of it
         self.passing, self.missing, self.wait = passing, missing, wait
 
 
@@ -99,7 +101,7 @@ def shown(source: str) -> str:
         host, slash, path = rest.partition("/")
         # In hf://org/repo@REVISION/file the @ stands in the path.
         source = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + ("?…" if query else "")
-    return _printable(source)
+    return printable(source)
 
 
 def joined(prefix: str, name: str) -> str:
@@ -111,10 +113,6 @@ def joined(prefix: str, name: str) -> str:
 def name_in(source: str) -> str:
     """The last part of a source, for a progress bar."""
     return unquote(source.partition("?")[0].rstrip("/").rpartition("/")[2])
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from ..logs import progress_stream
 from .places import SourceError, check_address, check_redirect, name_in
 from .retries import Pace, Patience, answer_in_time, with_retries
 
@@ -95,7 +96,15 @@ class _Transfer:
 
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         pace = Pace(self.patience)
-        bar = tqdm(desc=name_in(self.address), initial=start, total=total, unit="B", unit_scale=True, disable=None)
+        bar = tqdm(
+            desc=name_in(self.address),
+            initial=start,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            file=progress_stream(),
+            disable=None,  # unless that is a terminal
+        )
         with bar, open(self.partial, "ab" if start else "wb") as file:
             while chunk := _read(response, self.patience):
                 file.write(chunk)

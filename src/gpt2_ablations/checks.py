@@ -1,0 +1,127 @@
+"""What a configuration's own schema cannot know: whether the files it names are there and hold what they should."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from .analysis.published import load_published
+from .analysis.questions import load_questions
+from .config import Config, ModelConfig
+from .errors import InputError
+from .experiment import Experiment
+from .paths import DEMO_FOLDER, Paths
+from .sources.places import SourceError, is_local
+
+
+def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
+    """Check what only the reports read, so that a mistake there is found before any row is trained.
+
+    Raises:
+        InputError: the published figures or the questions are wrong.
+    """
+    load_published(config.published)
+    load_questions(config.comparisons, experiments)
+
+
+def check_results_folder(folder: str) -> None:
+    """Check that the results folder can be made or written to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    path = Path(folder)
+    try:
+        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+        allowed = os.access(existing, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise InputError(f"results is '{folder}': {error.strerror}; name a folder that can be made") from None
+    if not existing.is_dir():
+        what = "which" if existing == path else f"and {existing}"
+        raise InputError(f"results is '{folder}', {what} is a file; name a folder")
+    if not allowed:
+        raise InputError(f"results is '{folder}', and {existing} cannot be written to; choose another folder")
+
+
+def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:
+    """Check the inputs that lie on this machine; what is fetched from elsewhere is `check-sources`' to ask for.
+
+    Raises:
+        InputError: the messages, the tokenizer or the weights that the selected rows need are not there, or are not
+            what they should be.
+    """
+    _check_messages(config)
+    _check_tokenizer(config)
+    needed = {experiment.model_size for experiment in selected.values() if experiment.weights == "pretrained"}
+    for name in models:
+        if name in needed:
+            _check_weights(config, name, models[name])
+
+
+def _check_messages(config: Config) -> None:
+    if not _all_on_disk(config.dataset.sources):
+        return
+    from .dataset import parse_messages
+    from .sources.archives import read_messages
+    from .sources.fetch import local_file
+
+    failures = []
+    for source in config.dataset.sources:
+        try:
+            content = read_messages(local_file(source))
+        except SourceError as error:
+            failures.append(f"{source}: {error}")
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if config.dataset.sha256 in (None, found):
+            parse_messages(content, source)
+            return
+        failures.append(f"{source}: its sha256 is {found}; set dataset.sha256: null for your own data")
+    if not Paths(config.results).messages.is_file():
+        raise InputError(f"dataset.sources: {'; '.join(failures)}; put the path of your copy first in dataset.sources")
+
+
+def _check_tokenizer(config: Config) -> None:
+    tokenizer = config.tokenizer
+    if tokenizer.name == "bytes" or not _all_on_disk(tokenizer.sources):
+        return
+    from .sources.fetch import TOKENIZER_FILES, local_file
+    from .sources.places import joined
+
+    for name, other_name, _ in TOKENIZER_FILES:
+        if (Paths(config.results).tokenizer / name).is_file():
+            continue
+        failures = []
+        for place in [joined(source, wanted) for source in tokenizer.sources for wanted in (name, other_name)]:
+            try:
+                local_file(place)
+                break
+            except SourceError as error:
+                failures.append(f"{place}: {error}")
+        else:
+            raise InputError(
+                f"tokenizer.sources: {'; '.join(failures)}; put the folder that holds {name} first in tokenizer.sources"
+            )
+
+
+def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
+    if not _all_on_disk([model.source]):
+        return
+    from .sources.fetch import local_file
+    from .weights import CheckpointWeights
+
+    where = f"{config.models}: {name}: source"
+    try:
+        path = local_file(model.source)
+    except SourceError as error:
+        if Paths(config.results).weights(name).is_file():
+            return
+        raise InputError(f"{where}: {model.source}: {error}; write the path of your copy to source") from None
+    try:
+        CheckpointWeights(path, model)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _all_on_disk(sources: list[str]) -> bool:
+    """Whether nothing but this machine's own files is named; the demo's are made by its rules."""
+    return all(is_local(source) and not source.startswith(DEMO_FOLDER) for source in sources)

@@ -1,0 +1,146 @@
+"""A project: one small file of each kind that a configuration names, and `check` on it, in this process."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from gpt2_ablations.__main__ import main
+from gpt2_ablations.config import ModelConfig
+from gpt2_ablations.weights import checkpoint_shapes
+from tests.conftest import environment
+
+MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 4, "n_positions": 64, "source": "tiny.safetensors", "sha256": None}
+PUBLISHED = ["row,train_acc,val_acc,test_acc,minutes,device,train_total,val_total,test_total"]
+PUBLISHED += ["1,96.63,99.33,95.00,0.28,A100,1040,149,300"]
+FILES = {
+    "config.yaml": {
+        "results": "results",
+        "rows": "all",
+        "experiments": "rows.yaml",
+        "models": "models.yaml",
+        "published": "published.csv",
+        "comparisons": "comparisons.yaml",
+        "seeds": [123],
+        "device": "cpu",
+        "precision": "float32",
+        "micro_batch_size": None,
+        "note": None,
+        "dataset": {"sources": ["messages.tsv"], "sha256": None},
+        "tokenizer": {"name": "bytes", "sources": []},
+        "features": {"max_memory_mb": 2048},
+    },
+    "rows.yaml": {"defaults": {"model_size": "tiny"}, "rows": {"1": {}, "2": {"trainable_layers": "all"}}},
+    "models.yaml": {"tiny": MODEL},
+    "comparisons.yaml": {"layers": {"question": "All?", "pairs": [["1", "2"]], "measures": ["test_accuracy"]}},
+}
+
+
+@dataclass
+class Answer:
+    """What a command answers: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Project:
+    """A folder, which is the working directory, with a configuration and all files it names."""
+
+    folder: Path
+    capture: pytest.CaptureFixture
+    contents: dict = field(default_factory=lambda: deepcopy(FILES))
+
+    def save(self, file: str) -> None:
+        (self.folder / file).write_text(yaml.safe_dump(self.contents[file], sort_keys=False), encoding="utf-8")
+
+    def write(self, file: str, content: bytes | str) -> None:
+        """Write a file as it is, whatever it holds."""
+        (self.folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def restore(self) -> None:
+        """Make everything right."""
+        self.contents = deepcopy(FILES)
+        for file in self.contents:
+            self.save(file)
+        self.write("published.csv", "\n".join(PUBLISHED) + "\n")
+        self.write("messages.tsv", "".join(f"ham\tsee you at {i}\nspam\twin a prize {i}\n" for i in range(70)))
+
+    def command(self, *arguments: str) -> Answer:
+        """Run a command in this process."""
+        self.capture.readouterr()
+        code = main(list(arguments))
+        said = self.capture.readouterr()
+        return Answer(code, said.out, said.err)
+
+    def check(self) -> Answer:
+        return self.command("check", "--config", "config.yaml")
+
+    def refusal(self, *arguments: str) -> str:
+        """The one line, without `error: `, with which a command refuses; `check` by default."""
+        answer = self.command(*arguments) if arguments else self.check()
+        assert answer.code == 1, answer
+        if arguments[:1] == ("train",):  # may have computed for a while: its bar is above
+            return the_line(answer.err.splitlines(keepends=True)[-1])
+        return the_line(answer.err)
+
+
+def the_line(err: str) -> str:
+    """The text of an error that is one printable line, without its `error: `."""
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    line = err[:-1]
+    assert line.startswith("error: ") and line.isprintable(), err
+    return line.removeprefix("error: ")
+
+
+def save_checkpoint(path: Path, model: dict = MODEL, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Write a checkpoint of a model's dimensions; `changes` replace tensors by name, None leaves one out."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = checkpoint_shapes(ModelConfig(**model))
+    tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()} | changes
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, path)
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, checkpoint, monkeypatch, capfd) -> Project:
+    """A project in which all is right."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(checkpoint, folder / "tiny.safetensors")
+    made = Project(folder, capfd)
+    made.restore()
+    return made
+
+
+@pytest.fixture
+def unprivileged() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command for which file permissions hold, although tests may run as root."""
+    prefix = []
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root reads every file, and setpriv, which drops that right, is not installed")
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*prefix, *arguments], env=environment(), capture_output=True, text=True, timeout=120)
+
+    return run

@@ -1,0 +1,232 @@
+"""Every key of every configuration file: missing, misspelt, of the wrong type, out of range. Taken from the schema."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+import pytest
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from gpt2_ablations.analysis.published import Published
+from gpt2_ablations.analysis.questions import Question
+from gpt2_ablations.config import Config, ModelConfig
+from gpt2_ablations.experiment import Experiment
+
+from .conftest import PUBLISHED
+
+# What a hand may write where something else belongs.
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**30,
+    "",
+    "text",
+    "line\nbreak",
+    [],
+    [None],
+    [[]],
+    ["text"],
+    {},
+    {"a": 1},
+]
+ADVICE = ("allowed: ", "it must ", "add it", "keep ", "name ", "; use ", "give ")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a configuration file.
+
+    Attributes:
+        where: the path to the mapping that holds it.
+        shown: how messages name it.
+        place: what messages name in front of it, besides the file.
+    """
+
+    file: str
+    where: tuple[str, ...]
+    name: str
+    field: FieldInfo
+    place: str = ""
+
+    @property
+    def shown(self) -> str:
+        section = self.where if self.file == "config.yaml" else ()
+        return ".".join([*section, self.name])
+
+    def __str__(self) -> str:
+        return "-".join([self.file, *self.where, self.name])
+
+
+def keys_of(fields: dict[str, FieldInfo], file: str, where: tuple[str, ...], place: str = "") -> Iterator[Key]:
+    for name, field in fields.items():
+        yield Key(file, where, name, field, place)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation.model_fields, file, (*where, name), place)
+
+
+OPTIONS = Experiment.__pydantic_fields__
+KEYS = [
+    *keys_of(Config.model_fields, "config.yaml", ()),
+    *keys_of(ModelConfig.model_fields, "models.yaml", ("tiny",), "tiny: "),
+    *keys_of(Question.model_fields, "comparisons.yaml", ("layers",), "layers: "),
+    *keys_of(OPTIONS, "rows.yaml", ("rows", "1"), "row 1: "),
+    *keys_of(OPTIONS, "rows.yaml", ("defaults",), "defaults: "),
+]
+STRICT = ConfigDict(strict=True)
+
+
+def refuses(field: FieldInfo, value: object) -> bool:
+    """Whether the schema itself says that a value is wrong."""
+    annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    own = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    try:
+        TypeAdapter(annotation, config=None if own else STRICT).validate_python(value)
+    except ValidationError:
+        return True
+    return False
+
+
+def out_of_range(annotation: Any) -> Iterator[object]:
+    """Values just outside the limits that an annotation states, wherever in it they stand."""
+    if isinstance(annotation, FieldInfo):
+        for part in (annotation.annotation, *annotation.metadata):
+            yield from out_of_range(part)
+        return
+    match annotation:
+        case annotated_types.Ge(ge=limit):
+            yield limit - 1
+        case annotated_types.Gt(gt=limit) | annotated_types.Lt(lt=limit):
+            yield limit
+        case annotated_types.Le(le=limit):
+            yield limit + 1
+        case annotated_types.MinLen(min_length=1):
+            yield from ("", [])
+    if getattr(annotation, "pattern", None):
+        yield "0123"
+    if get_origin(annotation) is Literal:
+        yield from (f"{choice}x" for choice in get_args(annotation))
+    elif get_origin(annotation) is list:
+        yield from ([value] for value in out_of_range(get_args(annotation)[0]))
+    else:
+        for part in get_args(annotation):
+            yield from out_of_range(part)
+
+
+def holder(project, key: Key) -> dict:
+    mapping = project.contents[key.file]
+    for part in key.where:
+        mapping = mapping[part]
+    return mapping
+
+
+def refusal(project, key: Key) -> str:
+    project.save(key.file)
+    line = project.refusal()
+    assert line.startswith(f"{key.file}: {key.place}"), line
+    assert any(phrase in line for phrase in ADVICE), line
+    return line
+
+
+def test_a_project_without_a_mistake_passes(project):
+    answer = project.check()
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "fine: 2 rows, 2 of them selected, with 1 seeds\n"
+
+
+def test_the_files_of_the_tests_hold_every_key(project):
+    for key in KEYS:
+        if key.file != "rows.yaml":
+            assert key.name in holder(project, key), key
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.field.is_required()], ids=str)
+def test_a_missing_key_is_named(project, key):
+    del holder(project, key)[key.name]
+    assert f"key '{key.shown}' is missing; add it" in refusal(project, key)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_a_misspelt_key_is_named_with_what_is_meant(project, key):
+    mapping = holder(project, key)
+    mapping[f"{key.name}s"] = mapping.pop(key.name, 1)
+    line = refusal(project, key)
+    assert f"unknown key '{key.shown}s'; " in line
+    assert key.name in line.partition("allowed: ")[2].partition(" (and ")[0].split(", ")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_a_value_of_the_wrong_type_is_named(project, key):
+    wrong = [value for value in VALUES if refuses(key.field, value)]
+    assert len(wrong) >= 3, "a key that takes nearly everything checks nothing"
+    for value in wrong:
+        holder(project, key)[key.name] = value
+        line = refusal(project, key)
+        assert key.name in line or "no_padding needs" in line, (value, line)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_a_value_out_of_range_is_named_with_what_was_found(project, key):
+    for value in out_of_range(key.field):
+        holder(project, key)[key.name] = value
+        line = refusal(project, key)
+        shown = value[0] if isinstance(value, list) and value else value
+        assert key.name in line and repr(shown) in line, (value, line)
+
+
+def test_limits_are_found_in_the_schema():
+    values = {str(key): list(out_of_range(key.field)) for key in KEYS}
+    assert values["config.yaml-seeds"] == [[], "", [-1], [2**63]] or [-1] in values["config.yaml-seeds"]
+    assert 0 in values["models.yaml-tiny-n_layer"] and 0 in values["rows.yaml-rows-1-batch_size"]
+    assert "cpux" in values["config.yaml-device"] and "0123" in values["models.yaml-tiny-sha256"]
+
+
+COLUMNS = Published.model_fields
+
+
+def published(project, header: list[str], *lines: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *lines])
+    project.write("published.csv", text.getvalue())
+    line = project.refusal()
+    assert line.startswith("published.csv: "), line
+    return line
+
+
+HEADER, LINE = (line.split(",") for line in PUBLISHED)
+
+
+@pytest.mark.parametrize("column", [name for name, field in COLUMNS.items() if field.is_required()])
+def test_a_missing_column_is_named(project, column):
+    index = HEADER.index(column)
+    line = published(project, HEADER[:index] + HEADER[index + 1 :], LINE[:index] + LINE[index + 1 :])
+    assert line == f"published.csv: column '{column}' is missing; add it"
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_misspelt_or_repeated_column_is_named(project, column):
+    misspelt = [f"{name}s" if name == column else name for name in HEADER]
+    assert f"unknown column '{column}s'; did you mean '{column}'?" in published(project, misspelt, LINE)
+    assert f"column '{column}' stands twice" in published(project, [*HEADER, column], [*LINE, "1"])
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_wrong_cell_is_named_with_its_line(project, column):
+    index, number = HEADER.index(column), COLUMNS[column].annotation is not str
+    wrong = ["x", "nan", "inf", "-1", "1e400"] if number else [""] if column == "row" else []
+    for cell in wrong:
+        line = published(project, HEADER, [*LINE[:index], cell, *LINE[index + 1 :]])
+        assert line.startswith(f"published.csv: line 2: {column} is {cell!r}; it must "), line
+
+
+def test_a_line_with_a_field_too_few_and_a_row_that_stands_twice_are_named(project):
+    assert "line 2: 8 fields, the first line has 9" in published(project, HEADER, LINE[:-1])
+    assert "line 3: row 1 stands twice; keep one of the two" in published(project, HEADER, LINE, LINE)

@@ -1,0 +1,219 @@
+"""Fuzzed configurations and messages files: either all is well, or one clear message. Nothing in between."""
+
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpt2_ablations.__main__ import parse
+from gpt2_ablations.dataset import SPLITS, parse_messages, read_split
+from gpt2_ablations.experiment import experiment_from_flags
+from gpt2_ablations.tokens import load_tokens
+from gpt2_ablations.workflow import make_plan
+from tests.conftest import environment, fuzz_cases
+
+from .conftest import FILES, PUBLISHED, Project, the_line
+
+pytestmark = pytest.mark.faults
+FUZZ = settings(
+    max_examples=fuzz_cases(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def keys_in(content: object) -> list[str]:
+    mappings = content.items() if isinstance(content, dict) else []
+    return [name for key, value in mappings for name in (key, *keys_in(value))]
+
+
+KNOWN = sorted({key for content in FILES.values() for key in keys_in(content)})
+WORDS = ["all", "cpu", "cuda", "bytes", "gpt2", "tiny", "lora", "random", "flexible", "last_two_blocks", "results"]
+WORDS += [
+    "model_context_length",
+    "messages.tsv",
+    "file:///x",
+    "https://u:p@host/?k=v",
+    "test_accuracy",
+    "~",
+    "/dev/null",
+]
+WORDS += [
+    "$(touch owned)",
+    "'; touch owned; '",
+    "a b",
+    "a\nb",
+    "{x}",
+    "-x",
+    "..",
+    "C:\\x",
+    "\x1b[2J",
+    "é",
+    "💥",
+    "null",
+]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 70)
+    | st.integers()
+    | st.floats()
+    | st.sampled_from([2**31, 2**63, 10**400])
+    | st.sampled_from(WORDS)
+    | st.text(max_size=12)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN) | st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+OPTIONS = [
+    "model_size weights trainable_layers trainable_token_pos average_embeddings context_length lora_rank lora_alpha",
+    "no_padding num_epochs batch_size accumulation_steps disable_causal_mask ignore_index",
+]
+
+
+@st.composite
+def changed(draw: st.DrawFn, content: dict) -> dict:
+    """A mapping of which one place, at any depth, is set, removed or renamed."""
+    content = deepcopy(content)
+    place = content
+    while True:
+        deeper = [value for value in place.values() if isinstance(value, dict) and value]
+        if not deeper or draw(st.booleans()):
+            break
+        place = draw(st.sampled_from(deeper))
+    known = st.sampled_from([*place, *" ".join(OPTIONS).split()])
+    match draw(st.sampled_from(["set", "set", "set", "add", "remove", "rename"])):
+        case "set":
+            place[draw(known)] = draw(VALUES)
+        case "add":
+            place[draw(st.text(max_size=8) | st.sampled_from([*KNOWN, *WORDS]))] = draw(VALUES)
+        case "remove" if place:
+            del place[draw(st.sampled_from(list(place)))]
+        case "rename" if place:
+            place[draw(st.text(max_size=8) | st.sampled_from(KNOWN))] = place.pop(draw(st.sampled_from(list(place))))
+    return content
+
+
+SYNTAX = [b"\n", b"\t", b": ", b"- ", b"&a ", b"*a", b"{", b'"', b"'"]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, text: bytes) -> bytes:
+    """A text with some bytes of it replaced, inserted or cut out."""
+    content = bytearray(text)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(content)))
+        end = min(len(content), start + draw(st.integers(0, 5)))
+        content[start:end] = draw(st.binary(max_size=4) | st.sampled_from(SYNTAX))
+    return bytes(content)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, bytes]:
+    """The files of a configuration: one or two of them changed in structure, or damaged as text."""
+    files = {}
+    for name in draw(st.lists(st.sampled_from([*FILES, "published.csv"]), min_size=1, max_size=2, unique=True)):
+        if name == "published.csv":
+            files[name] = draw(damaged("\n".join(PUBLISHED).encode()))
+            continue
+        content = FILES[name]
+        for _ in range(draw(st.integers(1, 2))):
+            content = draw(changed(content))
+        text = yaml.safe_dump(content, sort_keys=False).encode()
+        files[name] = draw(damaged(text)) if draw(st.integers(0, 3)) == 0 else text
+    return files
+
+
+def write_files(project: Project, files: dict[str, bytes]) -> None:
+    project.restore()
+    for name, content in files.items():
+        project.write(name, content)
+
+
+@FUZZ
+@given(configurations())
+def test_a_configuration_is_right_or_refused_with_one_line(project, files):
+    write_files(project, files)
+    before = sorted(os.listdir(project.folder))
+    answer = project.check()
+    assert sorted(os.listdir(project.folder)) == before
+    if answer.code:
+        assert the_line(answer.err) and "p@host" not in answer.err and answer.out == ""
+        return
+    assert answer.out.startswith("fine: ") and answer.err == ""
+    # What `check` calls fine, the workflow can plan and the command line can say.
+    plan = make_plan(
+        yaml.safe_load((project.folder / "config.yaml").read_text()), [str(project.folder / "config.yaml")]
+    )
+    for row, experiment in plan.experiments.items():
+        assert experiment_from_flags(parse(["train", *experiment.flags(), f"--row={row}"])) == experiment
+        for seed in plan.config.seeds:
+            plan.features(row, seed)
+        assert plan.run_files(row)
+
+
+@settings(parent=FUZZ, max_examples=max(3, fuzz_cases() // 100))
+@given(configurations())
+def test_the_real_command_line_answers_as_in_process(project, files):
+    write_files(project, files)
+    command = [sys.executable, "-m", "gpt2_ablations", "check", "--config", "config.yaml"]
+    done = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+    here = project.check()
+    assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (here.code, here.out, here.err)
+
+
+ODD_TEXTS = ['"', "''", "NA", "null", "1", "   ", "x" * 200, "a\rb", "a\0b", "£"]
+LINE = st.tuples(
+    st.sampled_from(["ham", "spam"] * 8 + ["Ham", "", "0", "eggs", '"ham"', "nan", " ham"]),
+    st.sampled_from(["\t"] * 12 + [" ", ",", "\t\t", ""]),
+    st.text(min_size=1, max_size=30) | st.sampled_from(ODD_TEXTS),
+)
+PLAIN = "".join(f"ham\tsee you at {i}\nspam\twin a prize {i}\n" for i in range(12))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """A messages file that is nearly right."""
+    lines = ["".join(line) for line in draw(st.lists(LINE, max_size=6))]
+    text = draw(st.sampled_from([PLAIN, PLAIN, PLAIN, ""])) + "\n".join(lines)
+    content = text.encode(draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16"])), errors="replace")
+    return draw(damaged(content)) if draw(st.integers(0, 2)) == 0 else content
+
+
+def prepare(project: Project, content: bytes) -> str | None:
+    """Split and tokenize; the line of a refusal, None if all went well."""
+    shutil.rmtree(project.folder / "results", ignore_errors=True)
+    project.write("messages.tsv", content)
+    for command in ("fetch_messages", "split_messages", "tokenize"):
+        answer = project.command(command, "--config", "config.yaml")
+        if answer.code:
+            return the_line(answer.err)
+    return None
+
+
+@FUZZ
+@given(messages())
+def test_messages_are_split_and_tokenized_or_refused_with_one_line(project, content):
+    line = prepare(project, content)
+    if line is not None:
+        assert project.check().code or "tokenize" in line
+        dataset = project.folder / "results" / "dataset"
+        assert not (dataset / "tokens.safetensors").exists()
+        return
+    drawn = parse_messages(content, "messages.tsv")
+    size = min((drawn["Label"] == label).sum() for label in ("ham", "spam"))
+    splits = {name: read_split(project.folder / "results" / "dataset" / f"{name}.csv") for name in SPLITS}
+    assert sum(len(labels) for labels, _ in splits.values()) == 2 * size
+    assert {text for _, texts in splits.values() for text in texts} <= set(drawn["Text"])
+    tokens = load_tokens(project.folder / "results" / "dataset" / "tokens.safetensors")
+    for name, (labels, texts) in splits.items():
+        assert tokens[name].labels.tolist() == labels
+        assert bytes(tokens[name].ids.tolist()) == "".join(texts).encode()
