@@ -1,5 +1,7 @@
 """Comparison, interpretation, pictures, README block and report of a run."""
 
+import shutil
+
 FILES = ["table.md", "table.csv", "comparison.md", "interpretation.md"]
 PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
 
@@ -24,6 +26,26 @@ def test_partial_trains_nothing_and_shows_what_is_missing(finished):
     finished.run("partial")
     lines = (finished.results / "table.md").read_text().splitlines()
     assert lines[4].startswith("| 3 ") and lines[4].count(" – ") >= 5
+
+
+def test_partial_makes_every_file_from_what_has_run(finished):
+    finished.rows({"1": {}, "new": {"trainable_layers": "all"}})
+    for folder in ("plots", "pages"):
+        shutil.rmtree(finished.results / folder)
+    finished.run("partial")
+    made = {str(file.relative_to(finished.results)) for file in finished.results.rglob("*.*")}
+    assert {"plots/accuracy.svg", "plots/rows/curves_1.png", "pages/table.html", "pages/rows/1.html"} <= made
+    assert not {"plots/rows/curves_new.png", "pages/rows/new.html"} & made
+    assert "1 of 2 rows ran" in (finished.results / "comparison.md").read_text()
+
+
+def test_partial_shows_no_figures_of_a_row_that_was_edited(finished):
+    finished.rows({"1": {"batch_size": 4}, "2": {"trainable_layers": "all"}})
+    finished.run("partial")
+    text = (finished.results / "table.md").read_text()
+    edited, unchanged = text.splitlines()[2:4]
+    assert edited.count(" – ") >= 5 and " – " not in unchanged
+    assert "Row 1 has run with other settings (batch_size 8, now 4) and is left out for seed 123" in text
 
 
 def test_partial_works_before_anything_has_run(workshop):

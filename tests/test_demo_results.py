@@ -1,0 +1,77 @@
+"""What the demo has left in results/demo, whichever seeds it ran with: every file, and every row in it."""
+
+import csv
+import json
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import CHECKOUT
+
+DEMO = CHECKOUT / "results" / "demo"
+ROWS = [str(number) for number in range(1, 20)]
+PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", *(f"rows/curves_{row}" for row in ROWS)]
+
+
+@pytest.fixture(scope="module")
+def seeds() -> list[int]:
+    if not (DEMO / "table.md").is_file():
+        pytest.skip("the demo has not run here; `make demo` runs it")
+    return yaml.safe_load((DEMO / "config.yaml").read_text())["seeds"]
+
+
+def test_the_table_has_every_row(seeds):
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in (DEMO / "table.md").open() if "gpt2-" in line
+    ]
+    assert [row[0] for row in cells] == ROWS
+    accuracies = [accuracy for row in cells for accuracy in row[6:9]]
+    assert all("%" in accuracy and ("±" in accuracy) == (len(seeds) > 1) for accuracy in accuracies)
+
+
+def test_the_data_has_every_row_and_seed(seeds):
+    with open(DEMO / "table.csv", newline="") as file:
+        lines = [(line["row"], int(line["seed"])) for line in csv.DictReader(file)]
+    assert lines == [(row, seed) for row in ROWS for seed in seeds]
+
+
+def test_every_run_has_its_three_files(seeds):
+    folders = [DEMO / "rows" / row / f"seed-{seed}" for row in ROWS for seed in seeds]
+    assert [json.loads((folder / "metrics.json").read_text())["row"] for folder in folders] == [
+        row for row in ROWS for _ in seeds
+    ]
+    assert all((folder / name).stat().st_size for folder in folders for name in ("history.csv", "predictions.csv"))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_whole(seeds, name):
+    with Image.open(DEMO / "plots" / f"{name}.png") as picture:
+        picture.load()
+        assert min(picture.size) > 300
+    assert ElementTree.parse(DEMO / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
+
+
+def test_the_comparison_has_every_row_and_split(seeds):
+    text = (DEMO / "comparison.md").read_text()
+    assert f"19 of 19 rows ran, with {len(seeds)} seed" in text
+    assert all(text.count(f"\n| {row}: ") >= 4 for row in ROWS)
+
+
+def test_the_interpretation_answers_twelve_questions(seeds):
+    text = (DEMO / "interpretation.md").read_text()
+    assert [line.split(".")[0] for line in text.splitlines() if line.startswith("## ")] == [
+        f"## {number}" for number in range(1, 13)
+    ]
+    assert "not run" not in text
+
+
+def test_every_page_of_the_report_is_made(seeds):
+    names = ["table", "comparison", "interpretation", "configuration", *(f"rows/{row}" for row in ROWS)]
+    assert all("</html>" in (DEMO / "pages" / f"{name}.html").read_text() for name in names)
+
+
+def test_the_note_says_that_it_is_the_demo(seeds):
+    for name in ("table", "comparison", "interpretation"):
+        assert "Miniature demo" in (DEMO / f"{name}.md").read_text()
