@@ -238,7 +238,7 @@ rule partial:
         logs=f"{LOGS}/partial",
         commands=REPORTS,
     shell:
-        "for command in {params.commands}; do"
+        "for command in {params.commands:q}; do"
         " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log --config {params.config:q}; done"
 
 
