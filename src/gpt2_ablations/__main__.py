@@ -328,7 +328,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         message = f"error: {error}"
     except Superseded as error:
-        print(f"note: {error}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # a terminal that was closed
+            print(f"note: {error}", file=console or sys.stderr, flush=True)
         return 0
     except BrokenPipeError:
         return 1

@@ -18,6 +18,15 @@ class LoaderOrder:
     def __init__(self, seed: int):
         self._generator = torch.Generator().manual_seed(seed)
 
+    @property
+    def state(self) -> Tensor:
+        """The state of its random numbers, uint8."""
+        return self._generator.get_state()
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
     def _draw(self) -> int:
         return int(torch.empty((), dtype=torch.int64).random_(generator=self._generator))
 

@@ -39,7 +39,10 @@ def check_results_folder(folder: str) -> None:
         what = "which" if existing == path else f"and {existing}"
         raise InputError(f"results is '{folder}', {what} is a file; name a folder")
     if not allowed:
-        raise InputError(f"results is '{folder}', and {existing} cannot be written to; choose another folder")
+        what = "which" if existing == path else f"and {existing}"
+        raise InputError(
+            f"results is '{folder}', {what} cannot be written to; make it writable, or choose another folder"
+        )
 
 
 def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:

@@ -102,6 +102,7 @@ class Config(_Schema):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "tf32", "bfloat16"]
     micro_batch_size: Annotated[int, Field(ge=1)] | None
+    checkpoint_every_epoch: bool
     note: str | None
     dataset: DatasetConfig
     tokenizer: TokenizerConfig

@@ -18,6 +18,7 @@ from .feature_spec import FeatureSpec
 from .files import write_whole
 from .machine import autocast, peak_host_memory_mb
 from .model import Block, Sequences, mean_positions, sequences
+from .tensor_files import safetensors_header, write_tensor
 from .tokens import AttendedSplit, TokenizedSplit, attend, context_positions
 from .weights import Weights
 
@@ -249,9 +250,9 @@ def write_features(
         size = len(_header(spec, plan, model, small, 0.0, 0.0))
         file.write(b" " * size)
         for tensor in small.values():
-            file.write(tensor.numpy().data)
+            write_tensor(file, tensor)
         for shard in shards:
-            file.write(shard.numpy().data)
+            write_tensor(file, shard)
             # Let go of it before the next one is computed: two would take twice features.max_memory_mb.
             del shard
         header = _header(spec, plan, model, small, time.perf_counter() - started, peak_host_memory_mb())
@@ -267,16 +268,8 @@ def _header(spec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seco
         "seconds": f"{seconds:015.3f}",
         "peak_memory_mb": f"{peak_mb:015.1f}",
     }
-    header: dict = {"__metadata__": metadata}
-    offset = 0
-    for name, tensor in small.items():
-        header[name] = {"dtype": "I64", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
-        offset += tensor.nbytes
-    end = offset + plan.rows * model.n_embd * 4
-    header["hidden"] = {"dtype": "F32", "shape": [plan.rows, model.n_embd], "data_offsets": [offset, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    tensors = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in small.items()}
+    return safetensors_header(tensors | {"hidden": (torch.float32, (plan.rows, model.n_embd))}, metadata)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from . import sources
 from .batches import ModelInputs
+from .checkpoints import Checkpoint, stamp
 from .config import Config, ModelConfig, check_against_model, load_models
 from .dataset import LABELS, SPLITS, read_split, split_messages
 from .errors import InputError
@@ -44,10 +45,10 @@ from .tokens import (
     tokenize_splits,
     tokenizer,
 )
-from .training import Finetuning, build_classifier, count_parameters
+from .training import LEARNING_RATE, WEIGHT_DECAY, Finetuning, build_classifier, count_parameters
 from .validation import allowed_names
 from .weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
-from .workflow import digest_file
+from .workflow import PACKAGE, TRAINING_CODE, digest, digest_file
 
 
 def fetch_messages(config: Config) -> None:
@@ -184,7 +185,9 @@ def train(
     # All is loaded: only now does the job need its device, which another one may still hold.
     device = device or take_device(config.device)
     finetuning = Finetuning(experiment, classifier, inputs, seed, device, config.precision, config.micro_batch_size)
-    result = finetuning.run()
+    settings = _settings(config, experiment, seed, model, paths, features_file, device)
+    checkpoint = Checkpoint(paths.checkpoint(output), settings, config.checkpoint_every_epoch)
+    result = finetuning.run(checkpoint)
     metrics = {
         "row": row,
         "seed": seed,
@@ -208,7 +211,37 @@ def train(
         "versions": library_versions(),
     }
     write_run(output, metrics, result, inputs["test"].labels)
+    checkpoint.remove()
     return metrics
+
+
+def _settings(
+    config: Config,
+    experiment: Experiment,
+    seed: int,
+    model: ModelConfig,
+    paths: Paths,
+    features_file: Path | None,
+    device: torch.device,
+) -> dict:
+    """What a checkpoint is bound to: all that a training's numbers depend on but rounding."""
+    files = [paths.tokens]
+    if experiment.weights == "pretrained":
+        files.append(paths.weights(experiment.model_size))
+    if features_file is not None:
+        files.append(features_file)
+    return {
+        "options": asdict(experiment),
+        "seed": seed,
+        "model": model.model_dump(exclude={"source", "sha256"}),
+        "precision": config.precision,
+        "device": device.type,
+        "learning_rate": LEARNING_RATE,
+        "weight_decay": WEIGHT_DECAY,
+        "files": {str(file): stamp(file) for file in files},
+        "code": digest("".join((PACKAGE / f"{module}.py").read_text() for module in TRAINING_CODE)),
+        "torch": torch.__version__,
+    }
 
 
 def _features(

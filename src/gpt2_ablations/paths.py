@@ -45,6 +45,12 @@ class Paths:
     def row(self, row: str, seed: int | str) -> Path:
         return self._path("rows", row, f"seed-{seed}")
 
+    def checkpoint(self, run: Path) -> Path:
+        """Where the training whose results go to the folder `run` keeps its checkpoint."""
+        inside = run.is_relative_to(self.results)
+        parts = run.relative_to(self.results).parts if inside else run.absolute().parts[1:]
+        return self._path("checkpoints", ".".join(parts) + ".safetensors")
+
     @property
     def table(self) -> Path:
         return self._path("table.md")

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
+from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
 from .errors import InputError
 from .experiment import Experiment
+from .history import Step
 from .machine import autocast, synchronize
 from .model import Classifier
 from .tokens import VOCABULARY_SIZE
@@ -24,19 +27,6 @@ EVALUATE_EVERY = 50
 EVALUATION_BATCHES = 5
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
-
-
-@dataclass
-class Step:
-    """A line of the history. Losses and accuracies stand only where the document's program evaluates."""
-
-    step: int
-    epoch: int
-    batch_loss: float = math.nan
-    train_loss: float | None = None
-    val_loss: float | None = None
-    train_acc: float | None = None
-    val_acc: float | None = None
 
 
 @dataclass
@@ -112,7 +102,8 @@ class Finetuning:
         self.experiment, self.device, self.precision = experiment, device, precision
         self.classifier = classifier.to(device)
         self.inputs = move_inputs(inputs, device)
-        self.parameters = [p for p in classifier.parameters() if p.requires_grad]
+        self.trained = {name: p for name, p in classifier.named_parameters() if p.requires_grad}
+        self.parameters = list(self.trained.values())
         # The optimizer must hold every trained parameter and no other: a forgotten one would silently stay as it is.
         assert self.parameters and all(p.is_leaf for p in self.parameters)
         fused = device.type in ("cpu", "cuda")
@@ -124,18 +115,28 @@ class Finetuning:
         whole_update = experiment.batch_size * experiment.accumulation_steps
         default = experiment.batch_size if classifier.first_block is None else whole_update
         self.micro_batch_size = micro_batch_size or default
+        self.evaluation_tokens = EVALUATION_TOKENS
         self.result = Result()
+        self._halved = False
         self._pending: list[tuple[int, Tensor]] = []
 
-    def run(self) -> Result:
+    def run(self, checkpoint: Checkpoint | None = None) -> Result:
         """Train all epochs, then evaluate the three splits.
 
+        Args:
+            checkpoint: what an earlier process may have kept, and where this one keeps what it has done.
+
         Raises:
-            InputError: a batch has no loss (all its labels are ignored), or the loss is not finite.
+            InputError: a batch has no loss (all its labels are ignored), the loss is not finite, or the device's memory
+                is too small.
         """
-        started = time.perf_counter()
-        for epoch in range(1, self.experiment.num_epochs + 1):
+        first_epoch, seconds = self._go_on_from(checkpoint)
+        started = time.perf_counter() - seconds
+        for epoch in range(first_epoch, self.experiment.num_epochs + 1):
             self._train_epoch(epoch)
+            if checkpoint is not None and checkpoint.is_due(size_of(state := self.state())):
+                seconds = time.perf_counter() - started
+                checkpoint.save(Progress(epoch, seconds, self.result.history, state))
         synchronize(self.device)
         trained = time.perf_counter()
         self._evaluate_all()
@@ -143,6 +144,28 @@ class Finetuning:
         self.result.training_seconds = trained - started
         self.result.evaluation_seconds = time.perf_counter() - trained
         return self.result
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training changes, but for the history: these tensors themselves, not copies."""
+        state = {"random_state": self.order.state}
+        for name, parameter in self.trained.items():
+            state[f"parameter.{name}"] = parameter.detach()
+            state |= {f"{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
+        return state
+
+    def _go_on_from(self, checkpoint: Checkpoint | None) -> tuple[int, float]:
+        """The first epoch to train, and the seconds that training has taken before."""
+        progress = checkpoint.load() if checkpoint else None
+        if progress is None:
+            return 1, 0.0
+        self.order.state = progress.tensors["random_state"]
+        moments = {}
+        for index, (name, parameter) in enumerate(self.trained.items()):
+            parameter.data.copy_(progress.tensors[f"parameter.{name}"])
+            moments[index] = {key: progress.tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.result.history = progress.history
+        return progress.epoch + 1, progress.seconds
 
     def _train_epoch(self, epoch: int) -> None:
         experiment = self.experiment
@@ -152,7 +175,7 @@ class Finetuning:
             update = batches[first : first + experiment.accumulation_steps]
             step = len(self.result.history)
             self.result.history += [Step(step + i, epoch) for i in range(len(update))]
-            self._accumulate_gradients(step, update)
+            self._in_pieces(lambda step=step, update=update: self._accumulate_gradients(step, update))
             # Parameters stay as they are until the last batch of the update, and so do the losses evaluated before it.
             last = step + len(update) - 1
             for earlier in range(step, last):
@@ -169,6 +192,33 @@ class Finetuning:
             file=sys.stderr,
             flush=True,
         )
+
+    def _in_pieces(self, work: Callable[[], Tensor | None]) -> Tensor | None:
+        """Do some work; if the device's memory is too small for it, from here on in pieces of half the size.
+
+        Raises:
+            InputError: it is too small for those, too.
+        """
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            if self._halved or self.micro_batch_size == 1:
+                raise InputError(
+                    f"step {len(self.result.history) - 1}: device {self.device} has too little memory for"
+                    f" micro_batch_size {self.micro_batch_size}; set a smaller one, precision: bfloat16 or device: cpu"
+                ) from None
+        # Outside the handler: the exception held what had filled the memory.
+        self._halved = True
+        self.micro_batch_size //= 2
+        self.evaluation_tokens //= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        print(
+            f"warning: device {self.device} has too little memory: going on with micro_batch_size"
+            f" {self.micro_batch_size}; set it in the configuration to begin with it",
+            file=sys.stderr,
+            flush=True,
+        )
+        return self._in_pieces(work)
 
     def _accumulate_gradients(self, step: int, update: list[Tensor]) -> None:
         """Forward and backward over the batches of one update, in pieces of micro_batch_size messages."""
@@ -272,12 +322,15 @@ class Finetuning:
             if split == "test":
                 self.result.logits = logits
 
-    @torch.no_grad()
     def _predict(self, split: str, messages: Tensor) -> Tensor:
         """Logits, [B, 2], of some messages in their order."""
+        return self._in_pieces(lambda: self._logits(split, messages))
+
+    @torch.no_grad()
+    def _logits(self, split: str, messages: Tensor) -> Tensor:
         inputs = self.inputs[split]
         by_length = inputs.lengths[messages].argsort(stable=True)
-        pieces = _pieces(inputs.lengths[messages[by_length]], EVALUATION_TOKENS)
+        pieces = _pieces(inputs.lengths[messages[by_length]], self.evaluation_tokens)
         logits = None
         for places in by_length.split(pieces):
             # gather() sorts by length, which these already are: the order stays.

@@ -26,6 +26,8 @@ from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
+# The modules whose changes change what a training computes.
+TRAINING_CODE = ("batches", "checkpoints", "experiment", "model", "tokens", "training", "weights")
 RUN_LOCK = ".run.lock"
 
 

@@ -21,7 +21,8 @@ from gpt2_ablations.feature_spec import feature_spec
 from gpt2_ablations.features import Features, extract, plan_features, write_features
 from gpt2_ablations.machine import peak_host_memory_mb, set_up_torch
 from gpt2_ablations.tokens import TokenizedSplit, context_positions, load_tokens
-from gpt2_ablations.training import Finetuning, Step, build_classifier
+from gpt2_ablations.history import Step
+from gpt2_ablations.training import Finetuning, build_classifier
 from gpt2_ablations.weights import RandomWeights
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, environment

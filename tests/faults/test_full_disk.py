@@ -21,7 +21,7 @@ OUTPUTS = {
     "interpret": "interpretation.md",
     "draw": "plots/*.*",
     "draw_rows": "plots/rows/*",
-    "page": "pages/table.html",
+    "pages": "pages/table.html",
 }
 KEPT_APART = ("ballast", "logs", "benchmarks", ".run.lock")
 
@@ -73,7 +73,7 @@ def test_a_results_folder_that_is_read_only(workshop, disk, expected):
     failed = run(workshop)
     assert failed.code == 1 and "Traceback" not in failed.output, failed.output
     (said,) = failed.errors
-    assert said.startswith("error: results/.run.lock: cannot be written (Read-only file system); make its folder"), said
+    assert said.startswith("error: results is 'results', which cannot be written to; make it writable, or"), said
     assert contents(workshop.results) == before
     results.read_only(False)
     done = run(workshop)

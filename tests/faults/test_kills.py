@@ -34,7 +34,7 @@ JOBS = [
     "interpret",
     "draw",
     "draw_rows",
-    "page",
+    "pages",
 ]
 # The whole demo takes minutes a try: fewer tries, or some of its rows, say less and are done sooner.
 TRIES = int(os.environ.get("GPT2_ABLATIONS_KILLS", "20"))

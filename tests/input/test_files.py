@@ -150,7 +150,7 @@ def test_a_results_folder_that_cannot_be_made_is_refused(project, unprivileged):
     project.contents["config.yaml"]["results"] = "locked/results"
     project.save("config.yaml")
     done = unprivileged(sys.executable, "-m", "gpt2_ablations", "check", "--config", "config.yaml")
-    assert the_line(done.stderr).endswith("locked cannot be written to; choose another folder")
+    assert the_line(done.stderr).endswith("locked cannot be written to; make it writable, or choose another folder")
 
 
 def test_rows_that_are_not_there_or_named_twice_are_refused(project):

@@ -94,7 +94,6 @@ def test_what_contradicts_or_is_out_of_range_is_named(project, arguments, messag
         (["extract_features", "--config", "config.yaml", "--output", "f", "--spec", '{"a": 1}'], "copy it from"),
         (["pretrain_miniature", "--output", "f", "--model", "x"], "--model is 'x', not valid JSON"),
         (["pretrain_miniature", "--output", "f", "--model", json.dumps({"a": {"n_layer": 0}})], "--model: "),
-        (["page", "--markdown", "absent.md", "--output", "f"], "absent.md: No such file or directory"),
         (["check", "--config"], "expected at least one argument"),
         (["check", "--config", "absent.yaml"], "absent.yaml: no such file"),
     ],

@@ -25,7 +25,7 @@ def two_cards(tmp_path, monkeypatch):
 
 def admitted(finished, *arguments: str) -> dict[str, str]:
     """The limits that a run starts with."""
-    said = finished.run("--forcerun", "page", *arguments).stderr
+    said = finished.run("--forcerun", "pages", *arguments).stderr
     return dict(re.findall(r'(\w+)=(?:Resource\("\w+", )?(\d+)', re.search(r"Provided resources: (.*)", said)[1]))
 
 

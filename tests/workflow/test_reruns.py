@@ -168,7 +168,7 @@ def test_changed_code_of_pictures_and_comparisons_trains_nothing(two_models, mod
     text = two_models.run("--dry-run").stdout
     remade = set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE))
     # Something is made anew, or this would prove nothing.
-    assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "page"}
+    assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "pages"}
 
 
 def test_a_changed_row_trains_that_row_with_every_seed(two_models):

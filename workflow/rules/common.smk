@@ -10,6 +10,7 @@ sys.path.insert(0, str(SOURCE))
 from gpt2_ablations.errors import InputError
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
 from gpt2_ablations.workflow import (
+    TRAINING_CODE,
     code,
     digest,
     hold_results,

@@ -31,7 +31,7 @@ rule train:
         features=lambda wildcards: PLAN.features(wildcards.row, int(wildcards.seed)),
         weights=lambda wildcards: ancient(PLAN.row_weights(wildcards.row)),
         digest=lambda wildcards: PLAN.digests(PLAN.row_weights(wildcards.row)),
-        code=code("batches", "experiment", "model", "tokens", "training", "weights"),
+        code=code(*TRAINING_CODE),
     output:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",

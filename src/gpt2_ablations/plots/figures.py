@@ -27,6 +27,8 @@ DPI = 150
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
+    # Names of models and rows are shown as they are, a dollar sign too.
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,

@@ -1,0 +1,122 @@
+"""kill -9 of a training at any moment: the next run goes on from the checkpoint and ends with the same files."""
+
+import csv
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.faults.runs import Started, contents, start, unfinished, wait_until
+from tests.workflow.conftest import Workshop, make_workshop
+
+SEED = "seed-123"
+MEASURED = {"seconds", "peak_memory_mb", "features_peak_memory_mb"}
+ROWS = {
+    "block": {"num_epochs": 60},
+    "all": {"num_epochs": 40, "trainable_layers": "all"},
+    "lora": {"num_epochs": 40, "trainable_layers": "lora"},
+}
+
+
+def prepare(workshop: Workshop) -> None:
+    workshop.rows(ROWS)
+    workshop.override(checkpoint_every_epoch=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Workshop:
+    """A workshop in which the rows have run to their end."""
+    workshop = make_workshop(tmp_path_factory.mktemp("undisturbed") / "workshop")
+    prepare(workshop)
+    workshop.run(*(f"row_{row}" for row in ROWS))
+    return workshop
+
+
+def checkpoint(workshop: Workshop, row: str) -> Path:
+    return workshop.results / "checkpoints" / f"rows.{row}.{SEED}.safetensors"
+
+
+def epochs_kept(file: Path) -> int:
+    """How many epochs a checkpoint holds."""
+    with safe_open(file, framework="pt") as content:
+        return int(content.metadata()["epoch"])
+
+
+def run_until_kept(workshop: Workshop, row: str, epochs: int) -> Started:
+    """Start a row and wait until its checkpoint holds so many epochs."""
+    started = start(workshop, f"row_{row}")
+    file = checkpoint(workshop, row)
+    wait_until(lambda: file.exists() and epochs_kept(file) >= epochs, f"{epochs} epochs are kept")
+    return started
+
+
+def kill_the_job(started: Started) -> None:
+    """kill -9 of the training; Snakemake sees it and ends."""
+    started.job("train").kill()
+    outcome = started.end()
+    assert outcome.code == 1 and "Traceback" not in outcome.output, outcome.output
+
+
+def kill_all(started: Started) -> None:
+    """kill -9 of Snakemake and its training at once, as a machine that goes down does."""
+    started.signal_group(signal.SIGKILL)
+    started.process.wait()
+
+
+def same_results(workshop: Workshop, undisturbed: Workshop, row: str) -> None:
+    found, expected = (contents(w.results / "rows" / row / SEED) for w in (workshop, undisturbed))
+    metrics, other = (json.loads(files.pop("metrics.json")) for files in (found, expected))
+    assert found == expected and set(found) == {"history.csv", "predictions.csv"}
+    assert {k: v for k, v in metrics.items() if k not in MEASURED} == {
+        k: v for k, v in other.items() if k not in MEASURED
+    }
+
+
+# Ten times in a row in the long run.
+TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range(10)]
+
+
+@pytest.mark.parametrize("attempt", TRIES)
+@pytest.mark.parametrize("row", ROWS)
+def test_a_killed_training_goes_on_from_its_checkpoint(row, attempt, workshop, undisturbed):
+    prepare(workshop)
+    moment = random.Random(f"{row} {attempt}")
+    for kill in (kill_the_job, kill_all):
+        kept = epochs_kept(checkpoint(workshop, row)) if checkpoint(workshop, row).exists() else 0
+        running = run_until_kept(workshop, row, kept + moment.randint(1, 5))
+        time.sleep(moment.random() / 10)
+        kill(running)
+    kept = epochs_kept(checkpoint(workshop, row))
+    workshop.snakemake("--unlock")
+    done = workshop.run("--rerun-incomplete", f"row_{row}")
+    log = (workshop.results / "logs" / "train" / row / f"{SEED}.log").read_text()
+    assert f"going on after epoch {kept}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
+    assert f"epoch {kept + 1}: " in log and f"epoch {kept}: " not in log
+    same_results(workshop, undisturbed, row)
+    assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
+
+
+def test_another_learning_schedule_does_not_go_on_from_it(workshop):
+    prepare(workshop)
+    kill_the_job(run_until_kept(workshop, "block", 2))
+    workshop.rows({"block": {"num_epochs": 3}})
+    workshop.run("row_block")
+    log = (workshop.results / "logs" / "train" / "block" / f"{SEED}.log").read_text()
+    assert "rows.block.seed-123.safetensors: made with other settings (options), not used" in log
+    with open(workshop.results / "rows" / "block" / SEED / "history.csv", newline="") as file:
+        assert {line["epoch"] for line in csv.DictReader(file)} == {"1", "2", "3"}
+    assert not checkpoint(workshop, "block").exists()
+
+
+def test_a_changed_data_set_does_not_go_on_from_it(workshop):
+    prepare(workshop)
+    kill_the_job(run_until_kept(workshop, "all", 2))
+    with open(workshop.folder / "messages.tsv", "a") as file:
+        file.write("ham\tone more\nspam\tone more prize\n")
+    workshop.run("row_all")
+    log = (workshop.results / "logs" / "train" / "all" / f"{SEED}.log").read_text()
+    assert "made with other settings (files), not used" in log and "epoch 1: " in log
