@@ -76,7 +76,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     command(interpret_command)
     command(draw_command)
     command(draw_rows_command).add_argument(
-        "--row", nargs="+", metavar="ID", help="default: the selected rows that have run"
+        "--row", nargs="+", action="extend", metavar="ID", help="default: the selected rows that have run"
     )
     command(pages_command)
     sub = command(readme_command)

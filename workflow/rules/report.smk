@@ -174,9 +174,9 @@ rule draw_rows:
     params:
         config=CONFIG,
         rows=lambda wildcards: SETTINGS,
-        drawn=DRAWN,
+        drawn=[f"--row={row}" for row in DRAWN],
     shell:
-        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} --row {params.drawn:q}"
+        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} {params.drawn:q}"
 
 
 # The report shows pages, not markdown; one job writes them all.
