@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -62,7 +61,9 @@ class Checkpoint:
                 metadata = file.metadata()
                 settings = json.loads(metadata["settings"])
                 if settings != self._settings:
-                    keys = sorted(k for k in settings.keys() | self._settings if settings.get(k) != self._settings.get(k))
+                    keys = sorted(
+                        k for k in settings.keys() | self._settings if settings.get(k) != self._settings.get(k)
+                    )
                     print(f"{self.path}: made with other settings ({', '.join(keys)}), not used", file=sys.stderr)
                     return None
                 progress = Progress(
