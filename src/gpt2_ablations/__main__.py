@@ -340,15 +340,28 @@ def main(argv: list[str] | None = None) -> int:
         place = error.filename or arguments.command
         message = f"error: {InputError(f'{place}: {error.strerror or error}; mend that and run again')}"
     except Exception as error:
-        if console is None:
+        if _is_out_of_memory(error):
+            message = (
+                f"error: {arguments.command}: too little memory for this row; set a smaller micro_batch_size or"
+                " features.max_memory_mb, precision: bfloat16, or another device"
+            )
+        elif console is None:
             raise
-        traceback.print_exc()
-        message = f"error: {arguments.command} failed ({type(error).__name__}); its log says where: {arguments.log}"
+        else:
+            traceback.print_exc()
+            message = f"error: {arguments.command} failed ({type(error).__name__}); its log says where: {arguments.log}"
     for stream in (sys.stderr, console):
         if stream is not None:
             with suppress(OSError):  # a terminal that was closed
                 print(message, file=stream, flush=True)
     return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory on the host, or on a card, for something other than a batch."""
+    torch = sys.modules.get("torch")
+    on_card = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return on_card or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
 
 
 def _end(number: int, frame: object) -> None:

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from gpt2_ablations import jobs
+from gpt2_ablations.__main__ import main
 from gpt2_ablations.errors import InputError
 from gpt2_ablations.training import Finetuning
 from tests.unit.test_checkpoints import KINDS, finetuning
@@ -77,3 +79,10 @@ def test_a_second_failure_says_what_to_do(options, messages, last):
         f"step 0: device cpu has too little memory for micro_batch_size {last}; set a smaller one, precision: bfloat16"
         " or device: cpu"
     )
+
+
+def test_memory_that_is_too_small_for_anything_else_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(jobs, "split", lambda config: torch.empty(2**50))
+    assert main(["split_messages"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: split_messages: too little memory for this row; set a smaller micro_batch_size")
