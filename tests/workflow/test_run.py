@@ -85,3 +85,11 @@ def test_a_failing_job_says_why_on_the_console_and_keeps_finished_rows(finished)
     assert not (finished.results / "rows" / "3" / "seed-123" / "metrics.json").exists()
     assert (finished.results / "rows" / "1" / "seed-123" / "metrics.json").read_bytes() == before
     assert said[0] in (finished.results / "logs" / "train" / "3" / "seed-123.log").read_text()
+
+
+def test_features_can_be_cleaned_away_and_rows_stay(finished):
+    rows = sorted((finished.results / "rows").rglob("*.*"))
+    assert list((finished.results / "features").iterdir())
+    finished.run("clean_features")
+    assert not (finished.results / "features").exists()
+    assert sorted((finished.results / "rows").rglob("*.*")) == rows

@@ -1,3 +1,7 @@
+localrules:
+    clean_features,
+
+
 rule extract_features:
     input:
         tokens=PATHS.tokens,
@@ -70,3 +74,17 @@ for row in PLAN.experiments:
         # A function: of thousands of rows, only those that are asked for become files.
         input:
             lambda wildcards, row=row: PLAN.run_files(row),
+
+
+# Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained anew.
+rule clean_features:
+    log:
+        f"{LOGS}/clean_features.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        **LIGHT,
+    params:
+        folder=PATHS.features("*").parent,
+    shell:
+        "rm -rf {params.folder:q} > {log:q} 2>&1"
