@@ -33,6 +33,7 @@ FILES = {
         "device": "cpu",
         "precision": "float32",
         "micro_batch_size": None,
+        "checkpoint_every_epoch": False,
         "note": None,
         "dataset": {"sources": ["messages.tsv"], "sha256": None},
         "tokenizer": {"name": "bytes", "sources": []},
