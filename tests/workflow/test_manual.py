@@ -48,6 +48,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make resume": "tests/faults/test_kills.py",
     "make setup-slurm": "Makefile, test-slurm",
+    "make bench": "no test: it takes half an hour and judges nothing",
     "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet": SLURM,
