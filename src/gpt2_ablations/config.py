@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from .dataset import MessagesFormat
 from .errors import InputError
 from .experiment import OPTIONS, Experiment, make_experiment
 from .validation import allowed_names, first_mistake, input_error
@@ -56,9 +57,33 @@ class ModelConfig(_Schema):
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
 
 
+def _labels(value: Any) -> Any:
+    """Two names, as text: YAML reads `labels: [0, 1]` as numbers, and yes and no as truth values."""
+    if isinstance(value, list) and all(
+        isinstance(label, (str, int)) and not isinstance(label, bool) for label in value
+    ):
+        labels = list(map(str, value))
+        if len(set(labels)) == len(labels) == 2 and all(label.strip() and label.isprintable() for label in labels):
+            return labels
+    raise ValueError("allowed: two different names as the file has them, such as [ham, spam] (yes, no, on, off quoted)")
+
+
+Column = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+
+
 class DatasetConfig(_Schema):
     sources: list[Source] = Field(min_length=1)
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+    delimiter: Literal["tab", "comma", "semicolon"] = "tab"
+    label_column: Column | None = None
+    text_column: Column | None = None
+    labels: Annotated[list[str], BeforeValidator(_labels)] = ["ham", "spam"]
+
+    @property
+    def format(self) -> MessagesFormat:
+        """How the messages file is written."""
+        ham, spam = self.labels
+        return MessagesFormat(self.delimiter, self.label_column, self.text_column, (ham, spam))
 
 
 class TokenizerConfig(_Schema):
@@ -103,6 +128,7 @@ class Config(_Schema):
     precision: Literal["float32", "tf32", "bfloat16"]
     micro_batch_size: Annotated[int, Field(ge=1)] | None
     checkpoint_every_epoch: bool
+    keep_models: bool = False
     note: str | None
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
@@ -133,6 +159,15 @@ def parse_config(merged: dict, files: dict[str, dict]) -> Config:
     if config.tokenizer.name == "gpt2" and not config.tokenizer.sources:
         where = _origin(merged, "tokenizer", files)
         raise InputError(f"{where}: tokenizer.sources is empty; tokenizer 'gpt2' needs a place of its two files")
+    columns = {"label_column": config.dataset.label_column, "text_column": config.dataset.text_column}
+    named = {column for column in columns.values() if column is not None}
+    if len(named) == 1:
+        where = _origin(merged, "dataset", files)
+        raise InputError(
+            f"{where}: dataset.label_column is {columns['label_column']!r} and dataset.text_column"
+            f" {columns['text_column']!r}; name two columns, or none for a file of labels and messages without a first"
+            " line of names"
+        )
     return config
 
 

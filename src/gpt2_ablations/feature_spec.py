@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from .config import Config, ModelConfig
+from .dataset import SMS_FORMAT
 from .experiment import Experiment
 
 
@@ -77,6 +78,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     if spec.seed is None:
         identity["weights"] = model.sha256 or model.source
     identity["dataset"] = config.dataset.sha256 or config.dataset.sources
+    if config.dataset.format != SMS_FORMAT:
+        identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

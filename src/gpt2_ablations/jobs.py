@@ -12,7 +12,7 @@ from . import sources
 from .batches import ModelInputs
 from .checkpoints import Checkpoint, stamp
 from .config import Config, ModelConfig, check_against_model, load_models
-from .dataset import LABELS, SPLITS, read_split, split_messages
+from .dataset import CLASSES, SPLITS, read_split, split_messages
 from .errors import InputError
 from .experiment import NO_IGNORE_INDEX, Experiment
 from .feature_spec import FeatureSpec, feature_spec
@@ -96,7 +96,7 @@ def fetch_weights(config: Config, model_size: str) -> None:
 def split(config: Config) -> None:
     """Cut the messages into the three splits."""
     paths = Paths(config.results)
-    counts = split_messages(paths.messages, paths.messages.parent)
+    counts = split_messages(paths.messages, paths.messages.parent, config.dataset.format)
     print(", ".join(f"{count} {name}" for name, count in counts.items()), "messages", file=sys.stderr)
 
 
@@ -301,7 +301,7 @@ def inputs_from_tokens(
 
 
 def _warn(experiment: Experiment) -> None:
-    if experiment.ignore_index in LABELS.values():
+    if experiment.ignore_index in CLASSES:
         print(
             f"warning: ignore_index {experiment.ignore_index} is a label: messages with it count for no loss;"
             f" {NO_IGNORE_INDEX} ignores none",

@@ -56,6 +56,7 @@ rule split_messages:
         **LIGHT,
     params:
         config=CONFIG,
+        written=lambda wildcards: json.dumps(vars(PLAN.config.dataset.format)),
     shell:
         "python3 -m gpt2_ablations split_messages --log {log:q} --config {params.config:q}"
 
