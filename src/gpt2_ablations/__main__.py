@@ -71,6 +71,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
+    sub = command(predict_command)
+    _add_kept_model(sub)
+    sub.add_argument("text", nargs="*", metavar="TEXT", help="a message; - reads standard input, a message a line")
+    sub.add_argument("--file", metavar="FILE", help="messages, one a line; - for standard input")
+    sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: take the messages from this column")
+    sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
+    sub = command(export_command)
+    _add_kept_model(sub)
+    sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
     command(table_command)
     command(compare_command)
     command(interpret_command)
@@ -88,6 +97,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sub.add_argument("--model", required=True, help="its dimensions, as JSON by name")
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
     return parser.parse_args(argv)
+
+
+def _add_kept_model(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--row", type=_row_id, metavar="ID", help="a row that has run with keep_models: true")
+    which.add_argument("--model", type=Path, metavar="FILE", help="the model.safetensors of any such run")
+    parser.add_argument("--seed", type=_seed, help="of the row; default: the first of the configuration's seeds")
 
 
 def _seed(text: str) -> int:
@@ -202,6 +218,46 @@ def train_command(arguments: argparse.Namespace) -> None:
         f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"
         f" test {metrics['test_acc']:.2%}; {output}"
     )
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """classify messages with a row's trained layers, which `keep_models: true` keeps"""
+    from .prediction_files import STANDARD_INPUT, read_texts, write_predictions
+
+    file = STANDARD_INPUT if arguments.text == [STANDARD_INPUT] else arguments.file
+    if not arguments.text and file is None:
+        raise InputError("predict: no message; give texts, --file FILE, or - for standard input")
+    if arguments.text and arguments.file is not None:
+        raise InputError("predict: texts and --file are both given; leave one of them out")
+    if file is None and arguments.column is not None:
+        raise InputError("predict: --column names a column of --file; add --file FILE")
+    config = load_config(arguments.config)
+    from .prediction import load_predictor
+
+    predictor = load_predictor(config, _kept_file(config, arguments))
+    texts = arguments.text if file is None else read_texts(file, arguments.column)
+    write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    """write a row's whole model as a folder that the transformers library loads"""
+    config = load_config(arguments.config)
+    from .export import export
+    from .kept_models import read_kept_model
+    from .paths import Paths
+
+    export(*read_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
+    print(f"{arguments.output}: README.md says how to read it")
+
+
+def _kept_file(config: Config, arguments: argparse.Namespace) -> Path:
+    from .kept_models import kept_file
+    from .paths import Paths
+
+    if arguments.model is not None:
+        return arguments.model
+    seed = config.seeds[0] if arguments.seed is None else arguments.seed
+    return kept_file(Paths(config.results), arguments.row, seed)
 
 
 def table_command(arguments: argparse.Namespace) -> None:

@@ -111,6 +111,12 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _switch(value: Any) -> Any:
+    """Truth values: `--config keep_models=true` gives a text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -127,8 +133,8 @@ class Config(_Schema):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "tf32", "bfloat16"]
     micro_batch_size: Annotated[int, Field(ge=1)] | None
-    checkpoint_every_epoch: bool
-    keep_models: bool = False
+    checkpoint_every_epoch: Switch
+    keep_models: Switch = False
     note: str | None
     dataset: DatasetConfig
     tokenizer: TokenizerConfig

@@ -66,7 +66,15 @@ def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, Token
     """
     experiment = spec.experiment()
     context = context_positions(experiment, tokens, model.n_positions)
-    splits = {name: attend(experiment, tokens[name], context) for name in SPLITS}
+    return plan_messages(spec, {name: attend(experiment, tokens[name], context) for name in SPLITS}, context)
+
+
+def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> Plan:
+    """As `plan_features`, of messages that are cut and padded already, under any names.
+
+    Args:
+        context: positions after padding, None without.
+    """
     lengths = torch.cat([split.lengths for split in splits.values()])
     real = torch.cat([split.real_lengths for split in splits.values()])
     # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
@@ -119,7 +127,7 @@ def extract(
 
     Yields: [rows, C] float32 on the CPU, in packed order; the rows of all shards are `plan.rows`.
     """
-    shards = _cut(plan.lengths, _tokens_per_shard(model, max_memory_mb))
+    shards = _cut(plan.lengths, tokens_per_shard(model, max_memory_mb))
     total = len(shards) * (spec.blocks + 1)
     first_token = 0
     for number, (first, last) in enumerate(shards):
@@ -137,7 +145,8 @@ def extract(
         yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)
 
 
-def _tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+    """Positions whose hidden states, with the work on a chunk, take so many MiB."""
     # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
     # sums (4 C); with them stands one block of weights (12 C^2).
     c = model.n_embd

@@ -21,11 +21,12 @@ from .features import (
     extract,
     plan_features,
     read_features,
-    read_positions,
     split_features,
     write_features,
 )
 from .files import write_text_whole
+from .inputs import hidden_inputs, token_inputs
+from .kept_models import KeptModel, weights_digest
 from .logs import stop_if_superseded
 from .machine import (
     device_name,
@@ -210,7 +211,22 @@ def train(
         "settings": asdict(experiment),
         "versions": library_versions(),
     }
-    write_run(output, metrics, result, inputs["test"].labels)
+    kept = None
+    if config.keep_models:
+        kept = KeptModel(
+            row=row,
+            seed=seed,
+            experiment=experiment,
+            model=model,
+            weights_sha256=weights_digest(paths.weights(experiment.model_size))
+            if experiment.weights == "pretrained"
+            else None,
+            context=context,
+            tokenizer=config.tokenizer.name,
+            labels=config.dataset.format.labels,
+            precision=config.precision,
+        )
+    write_run(output, metrics, result, inputs["test"].labels, kept and (kept, finetuning.trained))
     checkpoint.remove()
     return metrics
 
@@ -268,36 +284,14 @@ def _features(
 
 def inputs_from_features(experiment: Experiment, features: Features) -> dict[str, ModelInputs]:
     """What the trained part takes, from the frozen part's hidden states."""
-    head_only = experiment.trainable_layers == "last_layer"
-    return {
-        name: ModelInputs(
-            store=split.hidden,
-            starts=split.starts,
-            lengths=split.lengths,
-            labels=split.labels,
-            read=None if head_only else read_positions(experiment.read_position, split.lengths, split.real_lengths),
-            causal=experiment.causal,
-        )
-        for name, split in features.splits.items()
-    }
+    return {name: hidden_inputs(experiment, split) for name, split in features.splits.items()}
 
 
 def inputs_from_tokens(
     experiment: Experiment, tokens: dict[str, TokenizedSplit], context: int | None
 ) -> dict[str, ModelInputs]:
     """What the whole model takes, where nothing is frozen below the trained layers."""
-    inputs = {}
-    for name in SPLITS:
-        split = attend(experiment, tokens[name], context)
-        inputs[name] = ModelInputs(
-            store=split.ids,
-            starts=split.lengths.cumsum(0) - split.lengths,
-            lengths=split.lengths,
-            labels=split.labels,
-            read=read_positions(experiment.read_position, split.lengths, split.real_lengths),
-            causal=experiment.causal,
-        )
-    return inputs
+    return {name: token_inputs(experiment, attend(experiment, tokens[name], context)) for name in SPLITS}
 
 
 def _warn(experiment: Experiment) -> None:

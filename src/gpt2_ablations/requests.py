@@ -131,7 +131,7 @@ def feature_request(
     positions = _attended(spec.attended, spec.context_length is None, length, messages)
     block = 12 * c * c
     chunk = min(positions, max(CHUNK_TOKENS, length))
-    # As features._tokens_per_shard.
+    # As features.tokens_per_shard.
     budget = (config.features.max_memory_mb * 2**20 - 4 * (15 * c * CHUNK_TOKENS + block)) // (4 * c)
     hidden = 4 * c * min(positions, max(CHUNK_TOKENS, length, budget))
     embeddings = 4 * (VOCABULARY_SIZE + model.n_positions) * c
@@ -187,7 +187,7 @@ def train_request(
         device_mb=_device_mb(features + computing),
         minutes=_minutes(*_work(experiment, model, messages, positions, length, blocks, trained), card, threads),
         # A checkpoint holds weights and moments; while one is written, the last one is there too.
-        disk_mb=math.ceil(2 * 12 * trained / 2**20) + 16,
+        disk_mb=math.ceil((2 * 12 + 4 * config.keep_models) * trained / 2**20) + 16,
     )
 
 

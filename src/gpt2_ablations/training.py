@@ -14,6 +14,7 @@ from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
 from .errors import InputError
+from .evaluation import classify
 from .experiment import Experiment
 from .history import Step
 from .machine import autocast, synchronize
@@ -40,10 +41,10 @@ class Result:
     evaluation_seconds: float = 0.0
 
 
-def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weights, seed: int) -> Classifier:
-    """The trained part of a row's model on its initial weights, with exactly the trained parameters trainable."""
+def empty_classifier(experiment: Experiment, model: ModelConfig) -> Classifier:
+    """The trained part of a row's model without its weights."""
     with torch.device("meta"):
-        classifier = Classifier(
+        return Classifier(
             model.n_layer,
             model.n_head,
             model.n_embd,
@@ -51,6 +52,31 @@ def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weight
             VOCABULARY_SIZE,
             experiment.blocks_run_frozen(model.n_layer),
         )
+
+
+def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weights, seed: int) -> Classifier:
+    """The trained part of a row's model on its initial weights, with exactly the trained parameters trainable."""
+    classifier = empty_classifier(experiment, model)
+    tensors = initial_tensors(classifier, weights)
+    generator = torch.Generator().manual_seed(seed)
+    head_weight, tensors["head.bias"] = draw_linear(model.n_embd, 2, generator)
+    tensors["head.weight"] = head_weight.contiguous()
+    classifier.load_state_dict(tensors, assign=True)
+    if experiment.trainable_layers == "lora":
+        add_adapters(classifier, experiment, generator)
+    return classifier
+
+
+def add_adapters(classifier: Classifier, experiment: Experiment, generator: torch.Generator) -> None:
+    """Add LoRA's matrices to every linear layer; they and the head alone stay trainable."""
+    classifier.requires_grad_(False)
+    for layer in classifier.linear_layers():
+        layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
+    classifier.head.requires_grad_(True)
+
+
+def initial_tensors(classifier: Classifier, weights: Weights) -> dict[str, Tensor]:
+    """The weights that a classifier begins with, by name, all but the head's: copies."""
     # The parts are copied one at a time: a mapped file is read once and its pages are let go again.
     tensors: dict[str, Tensor] = {}
     if classifier.first_block is None:
@@ -59,16 +85,7 @@ def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weight
         tensors |= _owned(weights.block(int(index)))
     if classifier.h:
         tensors |= _owned(weights.final_norm())
-    generator = torch.Generator().manual_seed(seed)
-    head_weight, tensors["head.bias"] = draw_linear(model.n_embd, 2, generator)
-    tensors["head.weight"] = head_weight.contiguous()
-    classifier.load_state_dict(tensors, assign=True)
-    if experiment.trainable_layers == "lora":
-        classifier.requires_grad_(False)
-        for layer in classifier.linear_layers():
-            layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
-        classifier.head.requires_grad_(True)
-    return classifier
+    return tensors
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -324,32 +341,8 @@ class Finetuning:
 
     def _predict(self, split: str, messages: Tensor) -> Tensor:
         """Logits, [B, 2], of some messages in their order."""
-        return self._in_pieces(lambda: self._logits(split, messages))
-
-    @torch.no_grad()
-    def _logits(self, split: str, messages: Tensor) -> Tensor:
-        inputs = self.inputs[split]
-        by_length = inputs.lengths[messages].argsort(stable=True)
-        pieces = _pieces(inputs.lengths[messages[by_length]], self.evaluation_tokens)
-        logits = None
-        for places in by_length.split(pieces):
-            # gather() sorts by length, which these already are: the order stays.
-            packed, layout, _ = inputs.gather(messages[places], self.device)
-            with autocast(self.device, self.precision):
-                piece = self.classifier(packed, layout)
-            if logits is None:
-                logits = torch.empty(len(messages), piece.shape[1], dtype=piece.dtype, device=self.device)
-            logits[places.to(self.device)] = piece
-        return logits
-
-
-def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:
-    """Sizes of consecutive pieces of at most n_tokens positions, or of one longer message."""
-    sizes, held = [0], 0
-    for length in lengths.tolist():
-        if held and held + length > n_tokens:
-            sizes.append(0)
-            held = 0
-        sizes[-1] += 1
-        held += length
-    return sizes
+        return self._in_pieces(
+            lambda: classify(
+                self.classifier, self.inputs[split], messages, self.device, self.precision, self.evaluation_tokens
+            )
+        )

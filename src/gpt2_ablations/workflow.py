@@ -20,14 +20,14 @@ from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import cannot_be_written, write_text_whole
-from .paths import DEMO_FOLDER, Paths
+from .paths import DEMO_FOLDER, MODEL_FILE, Paths
 from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
 from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
 # The modules whose changes change what a training computes.
-TRAINING_CODE = ("batches", "checkpoints", "experiment", "model", "tokens", "training", "weights")
+TRAINING_CODE = ("batches", "checkpoints", "evaluation", "experiment", "model", "tokens", "training", "weights")
 RUN_LOCK = ".run.lock"
 
 
@@ -84,6 +84,11 @@ class Plan:
     def run_files(self, row: str) -> list[str]:
         """The metrics of a row with every seed."""
         return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
+
+    def kept_models(self, row: str) -> list[str]:
+        """The trained layers that a row keeps, with every seed; none unless the configuration says so."""
+        seeds = self.config.seeds if self.config.keep_models else []
+        return [str(self.paths.row(row, seed) / MODEL_FILE) for seed in seeds]
 
     def model_named(self, folder: str) -> str:
         """The model whose files lie in `weights/FOLDER`."""

@@ -8,6 +8,7 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
+from gpt2_ablations.paths import MODEL_FILE
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
 from gpt2_ablations.workflow import (
     TRAINING_CODE,

@@ -40,6 +40,7 @@ rule train:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/predictions.csv",
+        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * PLAN.config.keep_models,
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
@@ -73,7 +74,7 @@ for row in PLAN.experiments:
             f"row_{row}"
         # A function: of thousands of rows, only those that are asked for become files.
         input:
-            lambda wildcards, row=row: PLAN.run_files(row),
+            lambda wildcards, row=row: PLAN.run_files(row) + PLAN.kept_models(row),
 
 
 # Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained anew.
