@@ -199,15 +199,16 @@ def load_config(paths: list[str | Path]) -> Config:
     files = {str(path): load_yaml(path) for path in paths}
     merged: dict = {}
     for content in files.values():
-        merged = _merge(merged, content)
+        merged = merge_settings(merged, content)
     return parse_config(merged, files)
 
 
-def _merge(base: dict, over: dict) -> dict:
+def merge_settings(base: dict, over: dict) -> dict:
+    """Settings with what overrides them: mappings merge, lists are replaced."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge_settings(merged[key], value) if both else value
     return merged
 
 

@@ -154,13 +154,20 @@ def digest_file(weights: Path) -> Path:
     return weights.with_name(weights.name + ".sha256")
 
 
-def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: int | None = None) -> Plan:
+def make_plan(
+    merged: dict,
+    configfiles: list[str],
+    local: bool = True,
+    cores: int | None = None,
+    origins: dict[str, dict] | None = None,
+) -> Plan:
     """Check a configuration as Snakemake merged it, and every file it names.
 
     Args:
         merged: Snakemake's `config`.
         configfiles: the files it came from; they are read again only to refuse duplicate keys.
         local, cores: whether jobs run on this machine, and how many cores they may use.
+        origins: what each source of the configuration holds, in place of the files.
 
     Raises:
         InputError: something in them is wrong.
@@ -170,7 +177,7 @@ def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: i
     # Snakemake lists the files of `--configfile` before the Snakefile's own, which they override.
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
-    config = parse_config(merged, files)
+    config = parse_config(merged, files if origins is None else origins)
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)

@@ -1,7 +1,3 @@
-localrules:
-    clean_features,
-
-
 rule extract_features:
     input:
         tokens=PATHS.tokens,
@@ -81,6 +77,7 @@ for row in PLAN.experiments:
 rule clean_features:
     log:
         f"{LOGS}/clean_features.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
