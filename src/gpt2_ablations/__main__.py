@@ -7,8 +7,10 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # Ctrl-C while libraries are imported ends the process without a traceback.
@@ -19,13 +21,13 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from .config import ROW_ID, Config, load_config, load_experiments, load_models, select_rows
 from .errors import InputError, Superseded
-from .experiment import add_experiment_flags, experiment_from_flags
+from .experiment import Experiment, add_experiment_flags, experiment_from_flags
 from .files import remove_unfinished
 from .logs import log_to
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog.split()[-1]}: {message}; see --help")
 
 
@@ -38,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="gpt2_ablations", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(function, needs_config: bool = True) -> argparse.ArgumentParser:
+    def command(function: Callable[[argparse.Namespace], None], needs_config: bool = True) -> argparse.ArgumentParser:
         name, summary = function.__name__.removesuffix("_command").replace("check_s", "check-s"), function.__doc__
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if needs_config:
@@ -368,7 +370,7 @@ def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     pretrain(model, arguments.output, seed=123)
 
 
-def _experiments(config: Config):
+def _experiments(config: Config) -> dict[str, Experiment]:
     return load_experiments(config.experiments, load_models(config.models), config.models)
 
 

@@ -141,7 +141,11 @@ class Config(_Schema):
     features: FeaturesConfig
 
 
-SECTIONS = {"dataset": DatasetConfig, "tokenizer": TokenizerConfig, "features": FeaturesConfig}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "tokenizer": TokenizerConfig,
+    "features": FeaturesConfig,
+}
 
 
 def parse_config(merged: dict, files: dict[str, dict]) -> Config:
@@ -157,8 +161,9 @@ def parse_config(merged: dict, files: dict[str, dict]) -> Config:
         config = Config.model_validate(merged)
     except ValidationError as error:
         key = first_mistake(error)["loc"]
-        schema = SECTIONS.get(key[0], Config) if len(key) > 1 else Config
-        raise input_error(error, _origin(merged, key[0], files), schema.model_fields) from None
+        name = str(key[0])
+        schema = SECTIONS.get(name, Config) if len(key) > 1 else Config
+        raise input_error(error, _origin(merged, name, files), schema.model_fields) from None
     if len(set(config.seeds)) != len(config.seeds):
         where = _origin(merged, "seeds", files)
         raise InputError(f"{where}: seeds holds a seed twice: {config.seeds}; keep each once")
@@ -218,7 +223,8 @@ def load_models(path: str | Path) -> dict[str, ModelConfig]:
     Raises:
         InputError: the file or an entry is wrong.
     """
-    models, folders = {}, {}
+    models: dict[str, ModelConfig] = {}
+    folders: dict[str, str] = {}
     for name, entry in load_yaml(path).items():
         where = f"{path}: {name}"
         if not isinstance(entry, dict):

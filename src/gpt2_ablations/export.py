@@ -58,17 +58,16 @@ def export(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths, folder: Pa
 def whole_model(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the exported file, float32, in the order of data flow; a block at a time is held."""
     model = kept.model
-    everything_kept = kept.experiment.trainable_layers == "all"
-    base = None if everything_kept else open_base(kept, paths)
-    parts: list[tuple[list[str], object]] = [(["wte.weight", "wpe.weight"], base and base.embeddings)]
+    base = None if kept.experiment.trainable_layers == "all" else open_base(kept, paths)
+    began = base.embeddings() if base else {}
+    for name in ("wte.weight", "wpe.weight"):
+        yield PREFIX + name, (began | tensors)[name]
     for index in range(model.n_layer):
         names = [f"h.{index}.{name}" for name in block_shapes(model.n_embd)]
-        parts.append((names, base and (lambda index=index: base.block(index))))
-    for names, read in parts:
-        began = {} if all(name in tensors for name in names) else read()
+        began = base.block(index) if base and not tensors.keys() >= set(names) else {}
         for name in names:
             yield PREFIX + name, _merged(kept, name, began | tensors)
-    began = {} if "ln_f.weight" in tensors else base.final_norm()
+    began = base.final_norm() if base else {}
     head = _merged(kept, "head.weight", tensors).t().contiguous()
     bias = (began | tensors)["ln_f.bias"].double() + _in_front_of_head(head, tensors["head.bias"])
     yield PREFIX + "ln_f.weight", (began | tensors)["ln_f.weight"]

@@ -32,9 +32,13 @@ class FeatureSpec:
 
     def experiment(self) -> Experiment:
         """A row that attends to the same positions: what is cut and padded follows from it."""
-        position = self.kept if self.kept in ("first", "last", "flexible") else "last"
+        position: Literal["first", "last", "flexible"] = "last"
         if self.kept == "all":
-            position = {"first": "first", "real": "flexible", "all": "last"}[self.attended]
+            attended: dict[str, Literal["first", "last", "flexible"]]
+            attended = {"first": "first", "real": "flexible", "all": "last"}
+            position = attended[self.attended]
+        elif self.kept != "mean":
+            position = self.kept
         return Experiment(
             model_size=self.model_size,
             trainable_token_pos=position,

@@ -83,13 +83,11 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]
-    read = None
-    if spec.kept not in ("all", "mean"):
-        read = read_positions(spec.kept, lengths, real)[order]
+    read = None if spec.kept in ("all", "mean") else read_positions(spec.kept, lengths, real)
     return Plan(
         ids=torch.cat([messages[i] for i in order.tolist()]),
         lengths=lengths[order],
-        read=read,
+        read=None if read is None else read[order],
         starts=starts,
         kept_lengths=kept,
         splits=splits,
@@ -169,7 +167,15 @@ Chunks = list[tuple[slice, Sequences]]
 
 
 @torch.no_grad()
-def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, report) -> Tensor:
+def _run_shard(
+    spec: FeatureSpec,
+    model: ModelConfig,
+    ids: Tensor,
+    chunks: Chunks,
+    weights: Weights,
+    device: torch.device,
+    report: Callable[[int], None],
+) -> Tensor:
     hidden = torch.empty(len(ids), model.n_embd, device=device)
     embeddings = weights.embeddings()
     for rows, batch in chunks:
@@ -194,7 +200,9 @@ def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, repor
     return final.cpu()
 
 
-def _final_hidden(spec, model, hidden: Tensor, chunks: Chunks, weights: Weights, device) -> Tensor:
+def _final_hidden(
+    spec: FeatureSpec, model: ModelConfig, hidden: Tensor, chunks: Chunks, weights: Weights, device: torch.device
+) -> Tensor:
     """The last block and the final norm, at the position read or as the mean: [B, C]."""
     block = load_block(weights.block(model.n_layer - 1), model.n_layer - 1, model, device)
     norm = {name: tensor.to(device) for name, tensor in weights.final_norm().items()}
@@ -270,7 +278,9 @@ def write_features(
         file.flush()
 
 
-def _header(spec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float) -> bytes:
+def _header(
+    spec: FeatureSpec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float
+) -> bytes:
     metadata = {
         "spec": json.dumps(asdict(spec)),
         "context_length": json.dumps(plan.context),

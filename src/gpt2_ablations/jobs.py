@@ -2,10 +2,12 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from . import sources
@@ -18,6 +20,7 @@ from .experiment import NO_IGNORE_INDEX, Experiment
 from .feature_spec import FeatureSpec, feature_spec
 from .features import (
     Features,
+    Plan,
     extract,
     plan_features,
     read_features,
@@ -111,11 +114,14 @@ def tokenize(config: Config) -> None:
     print(f"longest message in tokens: {longest}", file=sys.stderr)
 
 
-def weights_opener(experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None):
+def weights_opener(
+    experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None
+) -> Callable[[], Weights]:
     """A function that opens the weights anew: a checkpoint below the results folder, or random ones."""
 
     def open_weights() -> Weights:
         if experiment_weights == "random":
+            assert seed is not None
             return RandomWeights(model, seed)
         return CheckpointWeights(paths.weights(model_size), model)
 
@@ -133,7 +139,9 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     write_features(output, spec, model, plan, _shards(config, spec, model, plan, device))
 
 
-def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan, device: torch.device):
+def _shards(
+    config: Config, spec: FeatureSpec, model: ModelConfig, plan: Plan, device: torch.device
+) -> Iterator[Tensor]:
     source = "pretrained" if spec.seed is None else "random"
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
     with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
@@ -211,24 +219,26 @@ def train(
         "settings": asdict(experiment),
         "versions": library_versions(),
     }
-    kept = None
-    if config.keep_models:
-        kept = KeptModel(
-            row=row,
-            seed=seed,
-            experiment=experiment,
-            model=model,
-            weights_sha256=weights_digest(paths.weights(experiment.model_size))
-            if experiment.weights == "pretrained"
-            else None,
-            context=context,
-            tokenizer=config.tokenizer.name,
-            labels=config.dataset.format.labels,
-            precision=config.precision,
-        )
-    write_run(output, metrics, result, inputs["test"].labels, kept and (kept, finetuning.trained))
+    kept = (_kept_model(config, experiment, seed, row, context), finetuning.trained) if config.keep_models else None
+    write_run(output, metrics, result, inputs["test"].labels, kept)
     checkpoint.remove()
     return metrics
+
+
+def _kept_model(config: Config, experiment: Experiment, seed: int, row: str, context: int | None) -> KeptModel:
+    """What the file of the trained layers says of itself."""
+    pretrained = experiment.weights == "pretrained"
+    return KeptModel(
+        row=row,
+        seed=seed,
+        experiment=experiment,
+        model=load_models(config.models)[experiment.model_size],
+        weights_sha256=weights_digest(Paths(config.results).weights(experiment.model_size)) if pretrained else None,
+        context=context,
+        tokenizer=config.tokenizer.name,
+        labels=config.dataset.format.labels,
+        precision=config.precision,
+    )
 
 
 def _settings(
@@ -269,6 +279,7 @@ def _features(
     device: torch.device | None,
 ) -> Features:
     if file is None:
+        assert device is not None
         started = time.perf_counter()
         tokens = load_tokens(paths.tokens)
         plan = plan_features(spec, model, tokens)

@@ -1,7 +1,7 @@
 """Classifies messages with the frozen base and the layers that a run has kept: the logits are those of its training."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .inputs import hidden_inputs, token_inputs
 from .kept_models import KeptModel, open_base, read_kept_model, unfilled_classifier
 from .machine import set_up_torch, take_device
 from .paths import Paths
-from .tokens import TokenizedSplit, attend, tokenizer
+from .tokens import Encode, TokenizedSplit, attend, tokenizer
 from .training import EVALUATION_TOKENS, initial_tensors
 from .weights import Weights
 
@@ -65,7 +65,7 @@ class Predictor:
         kept: KeptModel,
         tensors: dict[str, Tensor],
         base: Weights | None,
-        encode: Callable[[str], list[int]],
+        encode: Encode,
         device: torch.device,
         max_memory_mb: int,
     ):

@@ -50,6 +50,7 @@ def write_run(
     Args:
         kept: the trained layers, if they are to be kept; those of an earlier run are removed.
     """
+    assert result.logits is not None, "the run has not ended"
     with _turn(folder), ExitStack() as files:
         # They get their names in reverse order, once all are written.
         done, predictions, history = (

@@ -200,7 +200,7 @@ def parameters(experiment: Experiment, model: ModelConfig) -> int:
         return model.n_layer * 18 * c * experiment.lora_rank + (c + 2) * experiment.lora_rank + head
     if experiment.trainable_layers == "all":
         return (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * block + 2 * c + head
-    blocks = model.n_layer - experiment.blocks_run_frozen(model.n_layer)
+    blocks = model.n_layer - (experiment.blocks_run_frozen(model.n_layer) or 0)
     return blocks * block + (2 * c if blocks else 0) + head
 
 

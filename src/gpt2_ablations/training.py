@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ EVALUATE_EVERY = 50
 EVALUATION_BATCHES = 5
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
+Done = TypeVar("Done")
 
 
 @dataclass
@@ -96,7 +99,9 @@ def count_parameters(experiment: Experiment, model: ModelConfig, classifier: Cla
     """Trainable parameters, and all of the model with LoRA and the head, frozen blocks included."""
     trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     adapters = sum(
-        layer.lora_a.numel() + layer.lora_b.numel() for layer in classifier.linear_layers() if layer.lora_a is not None
+        layer.lora_a.numel() + layer.lora_b.numel()
+        for layer in classifier.linear_layers()
+        if layer.lora_a is not None and layer.lora_b is not None
     )
     c = model.n_embd
     trunk = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * (12 * c * c + 13 * c) + 2 * c
@@ -192,7 +197,7 @@ class Finetuning:
             update = batches[first : first + experiment.accumulation_steps]
             step = len(self.result.history)
             self.result.history += [Step(step + i, epoch) for i in range(len(update))]
-            self._in_pieces(lambda step=step, update=update: self._accumulate_gradients(step, update))
+            self._in_pieces(partial(self._accumulate_gradients, step, update))
             # Parameters stay as they are until the last batch of the update, and so do the losses evaluated before it.
             last = step + len(update) - 1
             for earlier in range(step, last):
@@ -210,7 +215,7 @@ class Finetuning:
             flush=True,
         )
 
-    def _in_pieces(self, work: Callable[[], Tensor | None]) -> Tensor | None:
+    def _in_pieces(self, work: Callable[[], Done]) -> Done:
         """Do some work; if the device's memory is too small for it, from here on in pieces of half the size.
 
         Raises:

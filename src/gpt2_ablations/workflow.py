@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -133,7 +134,9 @@ class Plan:
         spec = self.spec(identity)
         return self._request(feature_request, spec, self.models[spec.model_size], threads)
 
-    def _request(self, formula, settings, model: ModelConfig, threads: int) -> Request:
+    def _request(
+        self, formula: Callable[..., Request], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
+    ) -> Request:
         return formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
 
     def _messages(self) -> Messages:
