@@ -18,7 +18,7 @@ help:
 	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
-	@echo "make lint      check the workflow and the code; make format mends the layout"
+	@echo "make lint      check the workflow, the code and its types; make format mends the layout"
 	@echo "make clean     remove what make set up"
 
 setup: $(VENV)/.installed
@@ -74,6 +74,7 @@ lint: setup-test
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: setup-test
 	$(BIN)/snakefmt Snakefile workflow

@@ -27,3 +27,4 @@ rule all:
         rules.draw.output,
         rules.draw_rows.output,
         rules.pages.output,
+        lambda wildcards: [file for row in PLAN.selected for file in PLAN.kept_models(row)],

@@ -7,8 +7,10 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # Ctrl-C while libraries are imported ends the process without a traceback.
@@ -19,13 +21,13 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from .config import ROW_ID, Config, load_config, load_experiments, load_models, select_rows
 from .errors import InputError, Superseded
-from .experiment import add_experiment_flags, experiment_from_flags
+from .experiment import Experiment, add_experiment_flags, experiment_from_flags
 from .files import remove_unfinished
 from .logs import log_to
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog.split()[-1]}: {message}; see --help")
 
 
@@ -38,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="gpt2_ablations", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(function, needs_config: bool = True) -> argparse.ArgumentParser:
+    def command(function: Callable[[argparse.Namespace], None], needs_config: bool = True) -> argparse.ArgumentParser:
         name, summary = function.__name__.removesuffix("_command").replace("check_s", "check-s"), function.__doc__
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if needs_config:
@@ -71,6 +73,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
+    sub = command(predict_command)
+    _add_kept_model(sub)
+    sub.add_argument("text", nargs="*", metavar="TEXT", help="a message; - reads standard input, a message a line")
+    sub.add_argument("--file", metavar="FILE", help="messages, one a line; - for standard input")
+    sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: take the messages from this column")
+    sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
+    sub = command(export_command)
+    _add_kept_model(sub)
+    sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
     command(table_command)
     command(compare_command)
     command(interpret_command)
@@ -88,6 +99,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sub.add_argument("--model", required=True, help="its dimensions, as JSON by name")
     sub.add_argument("--output", required=True, type=Path, metavar="FILE")
     return parser.parse_args(argv)
+
+
+def _add_kept_model(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--row", type=_row_id, metavar="ID", help="a row that has run with keep_models: true")
+    which.add_argument("--model", type=Path, metavar="FILE", help="the model.safetensors of any such run")
+    parser.add_argument("--seed", type=_seed, help="of the row; default: the first of the configuration's seeds")
 
 
 def _seed(text: str) -> int:
@@ -204,6 +222,46 @@ def train_command(arguments: argparse.Namespace) -> None:
     )
 
 
+def predict_command(arguments: argparse.Namespace) -> None:
+    """classify messages with a row's trained layers, which `keep_models: true` keeps"""
+    from .prediction_files import STANDARD_INPUT, read_texts, write_predictions
+
+    file = STANDARD_INPUT if arguments.text == [STANDARD_INPUT] else arguments.file
+    if not arguments.text and file is None:
+        raise InputError("predict: no message; give texts, --file FILE, or - for standard input")
+    if arguments.text and arguments.file is not None:
+        raise InputError("predict: texts and --file are both given; leave one of them out")
+    if file is None and arguments.column is not None:
+        raise InputError("predict: --column names a column of --file; add --file FILE")
+    config = load_config(arguments.config)
+    from .prediction import load_predictor
+
+    predictor = load_predictor(config, _kept_file(config, arguments))
+    texts = arguments.text if file is None else read_texts(file, arguments.column)
+    write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    """write a row's whole model as a folder that the transformers library loads"""
+    config = load_config(arguments.config)
+    from .export import export
+    from .kept_models import read_kept_model
+    from .paths import Paths
+
+    export(*read_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
+    print(f"{arguments.output}: README.md says how to read it")
+
+
+def _kept_file(config: Config, arguments: argparse.Namespace) -> Path:
+    from .kept_models import kept_file
+    from .paths import Paths
+
+    if arguments.model is not None:
+        return arguments.model
+    seed = config.seeds[0] if arguments.seed is None else arguments.seed
+    return kept_file(Paths(config.results), arguments.row, seed)
+
+
 def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .files import write_text_whole
@@ -312,7 +370,7 @@ def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     pretrain(model, arguments.output, seed=123)
 
 
-def _experiments(config: Config):
+def _experiments(config: Config) -> dict[str, Experiment]:
     return load_experiments(config.experiments, load_models(config.models), config.models)
 
 

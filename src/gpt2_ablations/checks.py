@@ -76,7 +76,7 @@ def _check_messages(config: Config) -> None:
             continue
         found = hashlib.sha256(content).hexdigest()
         if config.dataset.sha256 in (None, found):
-            parse_messages(content, source)
+            parse_messages(content, source, config.dataset.format)
             return
         failures.append(f"{source}: its sha256 is {found}; set dataset.sha256: null for your own data")
     if not Paths(config.results).messages.is_file():

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from .dataset import MessagesFormat
 from .errors import InputError
 from .experiment import OPTIONS, Experiment, make_experiment
 from .validation import allowed_names, first_mistake, input_error
@@ -56,9 +57,33 @@ class ModelConfig(_Schema):
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
 
 
+def _labels(value: Any) -> Any:
+    """Two names, as text: YAML reads `labels: [0, 1]` as numbers, and yes and no as truth values."""
+    if isinstance(value, list) and all(
+        isinstance(label, (str, int)) and not isinstance(label, bool) for label in value
+    ):
+        labels = list(map(str, value))
+        if len(set(labels)) == len(labels) == 2 and all(label.strip() and label.isprintable() for label in labels):
+            return labels
+    raise ValueError("allowed: two different names as the file has them, such as [ham, spam] (yes, no, on, off quoted)")
+
+
+Column = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+
+
 class DatasetConfig(_Schema):
     sources: list[Source] = Field(min_length=1)
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+    delimiter: Literal["tab", "comma", "semicolon"] = "tab"
+    label_column: Column | None = None
+    text_column: Column | None = None
+    labels: Annotated[list[str], BeforeValidator(_labels)] = ["ham", "spam"]
+
+    @property
+    def format(self) -> MessagesFormat:
+        """How the messages file is written."""
+        ham, spam = self.labels
+        return MessagesFormat(self.delimiter, self.label_column, self.text_column, (ham, spam))
 
 
 class TokenizerConfig(_Schema):
@@ -86,6 +111,12 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _switch(value: Any) -> Any:
+    """Truth values: `--config keep_models=true` gives a text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -102,14 +133,19 @@ class Config(_Schema):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "tf32", "bfloat16"]
     micro_batch_size: Annotated[int, Field(ge=1)] | None
-    checkpoint_every_epoch: bool
+    checkpoint_every_epoch: Switch
+    keep_models: Switch = False
     note: str | None
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
     features: FeaturesConfig
 
 
-SECTIONS = {"dataset": DatasetConfig, "tokenizer": TokenizerConfig, "features": FeaturesConfig}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "tokenizer": TokenizerConfig,
+    "features": FeaturesConfig,
+}
 
 
 def parse_config(merged: dict, files: dict[str, dict]) -> Config:
@@ -125,14 +161,24 @@ def parse_config(merged: dict, files: dict[str, dict]) -> Config:
         config = Config.model_validate(merged)
     except ValidationError as error:
         key = first_mistake(error)["loc"]
-        schema = SECTIONS.get(key[0], Config) if len(key) > 1 else Config
-        raise input_error(error, _origin(merged, key[0], files), schema.model_fields) from None
+        name = str(key[0])
+        schema = SECTIONS.get(name, Config) if len(key) > 1 else Config
+        raise input_error(error, _origin(merged, name, files), schema.model_fields) from None
     if len(set(config.seeds)) != len(config.seeds):
         where = _origin(merged, "seeds", files)
         raise InputError(f"{where}: seeds holds a seed twice: {config.seeds}; keep each once")
     if config.tokenizer.name == "gpt2" and not config.tokenizer.sources:
         where = _origin(merged, "tokenizer", files)
         raise InputError(f"{where}: tokenizer.sources is empty; tokenizer 'gpt2' needs a place of its two files")
+    columns = {"label_column": config.dataset.label_column, "text_column": config.dataset.text_column}
+    named = {column for column in columns.values() if column is not None}
+    if len(named) == 1:
+        where = _origin(merged, "dataset", files)
+        raise InputError(
+            f"{where}: dataset.label_column is {columns['label_column']!r} and dataset.text_column"
+            f" {columns['text_column']!r}; name two columns, or none for a file of labels and messages without a first"
+            " line of names"
+        )
     return config
 
 
@@ -158,15 +204,16 @@ def load_config(paths: list[str | Path]) -> Config:
     files = {str(path): load_yaml(path) for path in paths}
     merged: dict = {}
     for content in files.values():
-        merged = _merge(merged, content)
+        merged = merge_settings(merged, content)
     return parse_config(merged, files)
 
 
-def _merge(base: dict, over: dict) -> dict:
+def merge_settings(base: dict, over: dict) -> dict:
+    """Settings with what overrides them: mappings merge, lists are replaced."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge_settings(merged[key], value) if both else value
     return merged
 
 
@@ -176,7 +223,8 @@ def load_models(path: str | Path) -> dict[str, ModelConfig]:
     Raises:
         InputError: the file or an entry is wrong.
     """
-    models, folders = {}, {}
+    models: dict[str, ModelConfig] = {}
+    folders: dict[str, str] = {}
     for name, entry in load_yaml(path).items():
         where = f"{path}: {name}"
         if not isinstance(entry, dict):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from .config import Config, ModelConfig
+from .dataset import SMS_FORMAT
 from .experiment import Experiment
 
 
@@ -31,9 +32,13 @@ class FeatureSpec:
 
     def experiment(self) -> Experiment:
         """A row that attends to the same positions: what is cut and padded follows from it."""
-        position = self.kept if self.kept in ("first", "last", "flexible") else "last"
+        position: Literal["first", "last", "flexible"] = "last"
         if self.kept == "all":
-            position = {"first": "first", "real": "flexible", "all": "last"}[self.attended]
+            attended: dict[str, Literal["first", "last", "flexible"]]
+            attended = {"first": "first", "real": "flexible", "all": "last"}
+            position = attended[self.attended]
+        elif self.kept != "mean":
+            position = self.kept
         return Experiment(
             model_size=self.model_size,
             trainable_token_pos=position,
@@ -77,6 +82,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     if spec.seed is None:
         identity["weights"] = model.sha256 or model.source
     identity["dataset"] = config.dataset.sha256 or config.dataset.sources
+    if config.dataset.format != SMS_FORMAT:
+        identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

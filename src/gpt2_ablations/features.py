@@ -66,7 +66,15 @@ def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, Token
     """
     experiment = spec.experiment()
     context = context_positions(experiment, tokens, model.n_positions)
-    splits = {name: attend(experiment, tokens[name], context) for name in SPLITS}
+    return plan_messages(spec, {name: attend(experiment, tokens[name], context) for name in SPLITS}, context)
+
+
+def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> Plan:
+    """As `plan_features`, of messages that are cut and padded already, under any names.
+
+    Args:
+        context: positions after padding, None without.
+    """
     lengths = torch.cat([split.lengths for split in splits.values()])
     real = torch.cat([split.real_lengths for split in splits.values()])
     # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
@@ -75,13 +83,11 @@ def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, Token
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]
-    read = None
-    if spec.kept not in ("all", "mean"):
-        read = read_positions(spec.kept, lengths, real)[order]
+    read = None if spec.kept in ("all", "mean") else read_positions(spec.kept, lengths, real)
     return Plan(
         ids=torch.cat([messages[i] for i in order.tolist()]),
         lengths=lengths[order],
-        read=read,
+        read=None if read is None else read[order],
         starts=starts,
         kept_lengths=kept,
         splits=splits,
@@ -119,7 +125,7 @@ def extract(
 
     Yields: [rows, C] float32 on the CPU, in packed order; the rows of all shards are `plan.rows`.
     """
-    shards = _cut(plan.lengths, _tokens_per_shard(model, max_memory_mb))
+    shards = _cut(plan.lengths, tokens_per_shard(model, max_memory_mb))
     total = len(shards) * (spec.blocks + 1)
     first_token = 0
     for number, (first, last) in enumerate(shards):
@@ -137,7 +143,8 @@ def extract(
         yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)
 
 
-def _tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+    """Positions whose hidden states, with the work on a chunk, take so many MiB."""
     # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
     # sums (4 C); with them stands one block of weights (12 C^2).
     c = model.n_embd
@@ -160,7 +167,15 @@ Chunks = list[tuple[slice, Sequences]]
 
 
 @torch.no_grad()
-def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, report) -> Tensor:
+def _run_shard(
+    spec: FeatureSpec,
+    model: ModelConfig,
+    ids: Tensor,
+    chunks: Chunks,
+    weights: Weights,
+    device: torch.device,
+    report: Callable[[int], None],
+) -> Tensor:
     hidden = torch.empty(len(ids), model.n_embd, device=device)
     embeddings = weights.embeddings()
     for rows, batch in chunks:
@@ -185,7 +200,9 @@ def _run_shard(spec, model, ids, chunks: Chunks, weights: Weights, device, repor
     return final.cpu()
 
 
-def _final_hidden(spec, model, hidden: Tensor, chunks: Chunks, weights: Weights, device) -> Tensor:
+def _final_hidden(
+    spec: FeatureSpec, model: ModelConfig, hidden: Tensor, chunks: Chunks, weights: Weights, device: torch.device
+) -> Tensor:
     """The last block and the final norm, at the position read or as the mean: [B, C]."""
     block = load_block(weights.block(model.n_layer - 1), model.n_layer - 1, model, device)
     norm = {name: tensor.to(device) for name, tensor in weights.final_norm().items()}
@@ -261,7 +278,9 @@ def write_features(
         file.flush()
 
 
-def _header(spec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float) -> bytes:
+def _header(
+    spec: FeatureSpec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float
+) -> bytes:
     metadata = {
         "spec": json.dumps(asdict(spec)),
         "context_length": json.dumps(plan.context),

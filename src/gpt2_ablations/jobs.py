@@ -2,30 +2,34 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from . import sources
 from .batches import ModelInputs
 from .checkpoints import Checkpoint, stamp
 from .config import Config, ModelConfig, check_against_model, load_models
-from .dataset import LABELS, SPLITS, read_split, split_messages
+from .dataset import CLASSES, SPLITS, read_split, split_messages
 from .errors import InputError
 from .experiment import NO_IGNORE_INDEX, Experiment
 from .feature_spec import FeatureSpec, feature_spec
 from .features import (
     Features,
+    Plan,
     extract,
     plan_features,
     read_features,
-    read_positions,
     split_features,
     write_features,
 )
 from .files import write_text_whole
+from .inputs import hidden_inputs, token_inputs
+from .kept_models import KeptModel, weights_digest
 from .logs import stop_if_superseded
 from .machine import (
     device_name,
@@ -96,7 +100,7 @@ def fetch_weights(config: Config, model_size: str) -> None:
 def split(config: Config) -> None:
     """Cut the messages into the three splits."""
     paths = Paths(config.results)
-    counts = split_messages(paths.messages, paths.messages.parent)
+    counts = split_messages(paths.messages, paths.messages.parent, config.dataset.format)
     print(", ".join(f"{count} {name}" for name, count in counts.items()), "messages", file=sys.stderr)
 
 
@@ -110,11 +114,14 @@ def tokenize(config: Config) -> None:
     print(f"longest message in tokens: {longest}", file=sys.stderr)
 
 
-def weights_opener(experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None):
+def weights_opener(
+    experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None
+) -> Callable[[], Weights]:
     """A function that opens the weights anew: a checkpoint below the results folder, or random ones."""
 
     def open_weights() -> Weights:
         if experiment_weights == "random":
+            assert seed is not None
             return RandomWeights(model, seed)
         return CheckpointWeights(paths.weights(model_size), model)
 
@@ -132,7 +139,9 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     write_features(output, spec, model, plan, _shards(config, spec, model, plan, device))
 
 
-def _shards(config: Config, spec: FeatureSpec, model: ModelConfig, plan, device: torch.device):
+def _shards(
+    config: Config, spec: FeatureSpec, model: ModelConfig, plan: Plan, device: torch.device
+) -> Iterator[Tensor]:
     source = "pretrained" if spec.seed is None else "random"
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
     with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
@@ -210,9 +219,26 @@ def train(
         "settings": asdict(experiment),
         "versions": library_versions(),
     }
-    write_run(output, metrics, result, inputs["test"].labels)
+    kept = (_kept_model(config, experiment, seed, row, context), finetuning.trained) if config.keep_models else None
+    write_run(output, metrics, result, inputs["test"].labels, kept)
     checkpoint.remove()
     return metrics
+
+
+def _kept_model(config: Config, experiment: Experiment, seed: int, row: str, context: int | None) -> KeptModel:
+    """What the file of the trained layers says of itself."""
+    pretrained = experiment.weights == "pretrained"
+    return KeptModel(
+        row=row,
+        seed=seed,
+        experiment=experiment,
+        model=load_models(config.models)[experiment.model_size],
+        weights_sha256=weights_digest(Paths(config.results).weights(experiment.model_size)) if pretrained else None,
+        context=context,
+        tokenizer=config.tokenizer.name,
+        labels=config.dataset.format.labels,
+        precision=config.precision,
+    )
 
 
 def _settings(
@@ -253,6 +279,7 @@ def _features(
     device: torch.device | None,
 ) -> Features:
     if file is None:
+        assert device is not None
         started = time.perf_counter()
         tokens = load_tokens(paths.tokens)
         plan = plan_features(spec, model, tokens)
@@ -268,40 +295,18 @@ def _features(
 
 def inputs_from_features(experiment: Experiment, features: Features) -> dict[str, ModelInputs]:
     """What the trained part takes, from the frozen part's hidden states."""
-    head_only = experiment.trainable_layers == "last_layer"
-    return {
-        name: ModelInputs(
-            store=split.hidden,
-            starts=split.starts,
-            lengths=split.lengths,
-            labels=split.labels,
-            read=None if head_only else read_positions(experiment.read_position, split.lengths, split.real_lengths),
-            causal=experiment.causal,
-        )
-        for name, split in features.splits.items()
-    }
+    return {name: hidden_inputs(experiment, split) for name, split in features.splits.items()}
 
 
 def inputs_from_tokens(
     experiment: Experiment, tokens: dict[str, TokenizedSplit], context: int | None
 ) -> dict[str, ModelInputs]:
     """What the whole model takes, where nothing is frozen below the trained layers."""
-    inputs = {}
-    for name in SPLITS:
-        split = attend(experiment, tokens[name], context)
-        inputs[name] = ModelInputs(
-            store=split.ids,
-            starts=split.lengths.cumsum(0) - split.lengths,
-            lengths=split.lengths,
-            labels=split.labels,
-            read=read_positions(experiment.read_position, split.lengths, split.real_lengths),
-            causal=experiment.causal,
-        )
-    return inputs
+    return {name: token_inputs(experiment, attend(experiment, tokens[name], context)) for name in SPLITS}
 
 
 def _warn(experiment: Experiment) -> None:
-    if experiment.ignore_index in LABELS.values():
+    if experiment.ignore_index in CLASSES:
         print(
             f"warning: ignore_index {experiment.ignore_index} is a label: messages with it count for no loss;"
             f" {NO_IGNORE_INDEX} ignores none",

@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from .errors import Superseded
 from .partials import partial_path, remove_abandoned
@@ -21,7 +21,7 @@ _console: TextIO | None = None
 class _Log(io.FileIO):
     """A full disk costs lines of the log, not the job."""
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError:

@@ -67,7 +67,7 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def autocast(device: torch.device, precision: str):
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """A context in which matrix products run in bfloat16, if that is the precision."""
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -6,6 +6,7 @@ names and layouts of the Hugging Face checkpoints: linear weights are [in, out].
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +77,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_in, n_out))
         self.bias = nn.Parameter(torch.empty(n_out))
         self.groups = groups
-        self.lora_a = self.lora_b = None
+        self.lora_a: nn.Parameter | None = None
+        self.lora_b: nn.Parameter | None = None
         self.alpha = 0.0
 
     def add_lora(self, rank: int, alpha: float, generator: torch.Generator) -> None:
@@ -94,7 +96,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
         # addmm would first copy the bias over the whole output, and then read it again.
         y = torch.mm(x, self.weight).add_(self.bias)
-        if self.lora_a is None:
+        if self.lora_a is None or self.lora_b is None:
             return y
         b = self.lora_b[0] if self.groups == 1 else torch.block_diag(*self.lora_b)
         return torch.addmm(y, x @ self.lora_a, b, alpha=self.alpha)
@@ -115,27 +117,30 @@ class LinearPart:
         """All groups of a layer, by one split: the backward pass puts their gradients together in one go."""
         groups = linear.groups
         weights, biases = linear.weight.chunk(groups, dim=1), linear.bias.chunk(groups)
-        lora_a = lora_b = [None] * groups
-        if linear.lora_a is not None:
+        lora_a: Sequence[Tensor | None] = [None] * groups
+        lora_b: Sequence[Tensor | None] = [None] * groups
+        if linear.lora_a is not None and linear.lora_b is not None:
             lora_a, lora_b = linear.lora_a.chunk(groups, dim=1), linear.lora_b.unbind()
         parts = zip(weights, biases, lora_a, lora_b, strict=True)
         return [LinearPart(*part, linear.alpha) for part in parts]
 
     def __call__(self, x: Tensor) -> Tensor:  # (B, C) -> (B, C)
         y = torch.addmm(self.bias, x, self.weight)
-        return y if self.lora_a is None else torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.alpha)
+        if self.lora_a is None or self.lora_b is None:
+            return y
+        return torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.alpha)
 
     def per_head(self, x: Tensor) -> Tensor:  # (B, H, C) -> (B, H, D), head h of x through head h's columns
         n_head = x.shape[1]
         y = _heads_matmul(x, _by_head(self.weight, n_head))
-        if self.lora_a is not None:
+        if self.lora_a is not None and self.lora_b is not None:
             y = y + self.alpha * _heads_matmul(x @ self.lora_a, _by_head(self.lora_b, n_head))
         return y + self.bias.view(n_head, -1)
 
     def transposed_per_head(self, q: Tensor) -> Tensor:  # (B, H, D) -> (B, H, C), without the bias
         n_head = q.shape[1]
         u = _heads_matmul(q, _by_head(self.weight, n_head).transpose(1, 2))
-        if self.lora_a is not None:
+        if self.lora_a is not None and self.lora_b is not None:
             inner = _heads_matmul(q, _by_head(self.lora_b, n_head).transpose(1, 2))
             u = u + self.alpha * (inner @ self.lora_a.t())
         return u
@@ -186,16 +191,17 @@ class Attention(nn.Module):
         Args:
             normalized: (n_tokens, C), hidden states normalised without the affine part of `norm`.
         """
-        n_head, width = self.n_head, normalized.shape[1]
+        n_head, width, rows = self.n_head, normalized.shape[1], batch.rows
+        assert rows is not None, "no position is read: the mean is over all of them"
         query, key, value = LinearPart.of(self.c_attn)
-        q = query(normalized[batch.rows] * norm.weight + norm.bias).view(len(batch.rows), n_head, -1)  # (B, H, D)
+        q = query(normalized[rows] * norm.weight + norm.bias).view(len(rows), n_head, -1)  # (B, H, D)
         u = key.transposed_per_head(q) * norm.weight  # (B, H, C)
         h = batch.padded(normalized)  # (B, T, C)
         scores = torch.bmm(u, h.transpose(1, 2)) / math.sqrt(width // n_head)  # (B, H, T)
         if batch.unreached is not None:
             scores = scores.masked_fill(batch.unreached[:, None], -torch.inf)
         context = torch.bmm(scores.softmax(dim=2), h)  # (B, H, C)
-        return self.c_proj(value.per_head(context * norm.weight + norm.bias).reshape(len(batch.rows), width))
+        return self.c_proj(value.per_head(context * norm.weight + norm.bias).reshape(len(rows), width))
 
 
 class MLP(nn.Module):
@@ -218,7 +224,7 @@ class MLP(nn.Module):
         """GELU of the first layer, without a graph: (n, C) -> (n, 4C)."""
         if self.packed is not None:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.c_fc.bias, "gelu", [], "tanh")
-        return torch._C._nn.gelu_(self.c_fc(x), approximate="tanh")
+        return torch.ops.aten.gelu_(self.c_fc(x), approximate="tanh")
 
 
 class Block(nn.Module):
@@ -285,16 +291,21 @@ class Classifier(nn.Module):
         if self.first_block is None:
             positions = torch.cat([torch.arange(t).repeat(n) for _, n, t in batch.runs()]).to(inputs.device)
             x = self.wte(inputs) + self.wpe(positions)
-        *lower, last = self.h.values()
+        *lower, last = self.blocks
         for block in lower:
             x = block(x, batch)
         if batch.rows is None:
             return self.head(mean_positions(self.ln_f(last(x, batch)), batch))
         return self.head(self.ln_f(last.read(x, batch)))
 
+    @property
+    def blocks(self) -> list[Block]:
+        """Those that it has, from the lowest up."""
+        return [block for block in self.h.values() if isinstance(block, Block)]
+
     def linear_layers(self) -> list[Linear]:
         """Every linear layer in the order in which LoRA's matrices are drawn, the head last."""
-        layers = []
-        for block in self.h.values():
+        layers: list[Linear] = []
+        for block in self.blocks:
             layers += [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
         return [*layers, self.head]

@@ -12,7 +12,7 @@ from .config import Config
 from .experiment import Experiment
 from .files import write_text_whole
 from .paths import Paths
-from .runs import Run, read_runs
+from .runs import Run, Split, read_runs
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -71,7 +71,11 @@ def _write_page(path: Path, title: str, markdown: str) -> None:
 
 def _configuration(config: Config, paths: Paths) -> str:
     """The merged configuration and the two files of rows and models, as they stand."""
-    files = {"General settings": paths.config, "Rows": config.experiments, "Models": config.models}
+    files: dict[str, str | Path] = {
+        "General settings": paths.config,
+        "Rows": config.experiments,
+        "Models": config.models,
+    }
     parts = ["# Configuration"]
     for title, file in files.items():
         if Path(file).is_file():
@@ -79,12 +83,15 @@ def _configuration(config: Config, paths: Paths) -> str:
     return "\n\n".join(parts)
 
 
+SPLITS: dict[str, Split] = {"training": "train", "validation": "val", "test": "test"}
+
+
 def _row(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
     parts = [f"# {title}", f"`train {' '.join(experiment.flags())}`"]
     for run in runs:
         counts = ", ".join(
             f"{name} {run.accuracy(split):.2%} ({run.correct(split)} of {run.total(split)})"
-            for name, split in {"training": "train", "validation": "val", "test": "test"}.items()
+            for name, split in SPLITS.items()
         )
         parts += [
             f"## Seed {run.seed}",

@@ -6,6 +6,8 @@ from pathlib import Path
 from .config import model_folder
 
 DEMO_FOLDER = "results/demo/generated"
+# In a run's folder: the layers that it trained, if they are kept.
+MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""What a finished run leaves behind: metrics.json, history.csv and predictions.csv."""
+"""What a finished run leaves behind: metrics.json, history.csv, predictions.csv, and its layers if they are kept."""
 
 import csv
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from .files import write_whole
+from .kept_models import KeptModel, write_kept_model
 from .logs import stop_if_superseded
+from .paths import MODEL_FILE
 from .training import Result
 
 SPLIT_PREFIX = {"train": "train", "validation": "val", "test": "test"}
@@ -34,13 +36,23 @@ def library_versions() -> dict[str, str]:
     return {"torch": torch.__version__} | {name: version(name) for name in ("safetensors", "numpy")}
 
 
-def write_run(folder: Path, metrics: dict, result: Result, test_labels: Tensor) -> None:
-    """Write a run's three files, all or none; metrics.json comes last and means that the run is done.
+def write_run(
+    folder: Path,
+    metrics: dict,
+    result: Result,
+    test_labels: Tensor,
+    kept: tuple[KeptModel, Mapping[str, Tensor]] | None = None,
+) -> None:
+    """Write a run's files, all or none; metrics.json comes last and means that the run is done.
 
-    Two processes that write the same run take turns, so that its three files are always of one of them.
+    Two processes that write the same run take turns, so that its files are always of one of them.
+
+    Args:
+        kept: the trained layers, if they are to be kept; those of an earlier run are removed.
     """
+    assert result.logits is not None, "the run has not ended"
     with _turn(folder), ExitStack() as files:
-        # They get their names in reverse order, once all three are written.
+        # They get their names in reverse order, once all are written.
         done, predictions, history = (
             files.enter_context(write_whole(folder / name))
             for name in ("metrics.json", "predictions.csv", "history.csv")
@@ -56,9 +68,12 @@ def write_run(folder: Path, metrics: dict, result: Result, test_labels: Tensor) 
             writer.writerow(("index", "label", "prediction", "logit_0", "logit_1"))
             for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
                 writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
+        if kept is not None:
+            write_kept_model(files.enter_context(write_whole(folder / MODEL_FILE)), *kept)
         done.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
         stop_if_superseded()  # before anything of a newer job is touched
         (folder / "metrics.json").unlink(missing_ok=True)
+        (folder / MODEL_FILE).unlink(missing_ok=True)
 
 
 @contextmanager

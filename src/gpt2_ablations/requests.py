@@ -132,7 +132,7 @@ def feature_request(
     positions = _attended(spec.attended, spec.context_length is None, length, messages)
     block = 12 * c * c
     chunk = min(positions, max(CHUNK_TOKENS, length))
-    # As features._tokens_per_shard.
+    # As features.tokens_per_shard.
     budget = (config.features.max_memory_mb * 2**20 - 4 * (15 * c * CHUNK_TOKENS + block)) // (4 * c)
     hidden = 4 * c * min(positions, max(CHUNK_TOKENS, length, budget))
     embeddings = 4 * (VOCABULARY_SIZE + model.n_positions) * c
@@ -188,7 +188,7 @@ def train_request(
         device_mb=_device_mb(features + computing),
         minutes=_minutes(*_work(experiment, model, messages, positions, length, blocks, trained), card, threads),
         # A checkpoint holds weights and moments; while one is written, the last one is there too.
-        disk_mb=math.ceil(2 * 12 * trained / 2**20) + 16,
+        disk_mb=math.ceil((2 * 12 + 4 * config.keep_models) * trained / 2**20) + 16,
     )
 
 
@@ -201,7 +201,7 @@ def parameters(experiment: Experiment, model: ModelConfig) -> int:
         return model.n_layer * 18 * c * experiment.lora_rank + (c + 2) * experiment.lora_rank + head
     if experiment.trainable_layers == "all":
         return (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * block + 2 * c + head
-    blocks = model.n_layer - experiment.blocks_run_frozen(model.n_layer)
+    blocks = model.n_layer - (experiment.blocks_run_frozen(model.n_layer) or 0)
     return blocks * block + (2 * c if blocks else 0) + head
 
 

@@ -6,9 +6,9 @@ import statistics
 
 from .experiment import NO_IGNORE_INDEX, OPTIONS, Experiment
 from .markdown import markdown_table
-from .runs import Run, Runs, notes
+from .runs import Run, Runs, Split, notes
 
-ACCURACIES = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
+ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
 MISSING = "–"
 
 
@@ -39,7 +39,7 @@ def setting_cells(experiment: Experiment, context_length: int | None) -> dict[st
     Args:
         context_length: the measured number of positions; None if it is not known or not used.
     """
-    position = "last" if experiment.trainable_token_pos == "flexible" else experiment.trainable_token_pos
+    position: str = "last" if experiment.trainable_token_pos == "flexible" else experiment.trainable_token_pos
     if experiment.average_embeddings:
         position += " + pooled embeddings"
     return {

@@ -1,5 +1,6 @@
 """Messages as token ids, packed one behind the other, and the positions of each that a row attends to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .experiment import PAD_TOKEN, Experiment
 from .files import write_whole
 
 VOCABULARY_SIZE = 50257
+Encode = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class AttendedSplit:
     labels: Tensor
 
 
-def tokenizer(name: str, folder: str | Path | None):
+def tokenizer(name: str, folder: str | Path) -> Encode:
     """A function from text to a list of token ids: the GPT-2 BPE, or one token a UTF-8 byte."""
     if name == "bytes":
         return lambda text: list(text.encode("utf-8"))
@@ -50,12 +52,12 @@ def tokenizer(name: str, folder: str | Path | None):
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
     from tiktoken_ext.openai_public import ENDOFTEXT, r50k_pat_str
 
-    files = [Path(folder) / file for file in ("vocab.bpe", "encoder.json")]
-    for file in files:
+    vocabulary, encoder = Path(folder) / "vocab.bpe", Path(folder) / "encoder.json"
+    for file in (vocabulary, encoder):
         if not file.is_file():
             raise InputError(f"{file}: no such file; make it with `snakemake --cores all fetch_tokenizer`")
     # tiktoken's own get_encoding would copy the two files into a cache under hashed names.
-    ranks = data_gym_to_mergeable_bpe_ranks(*map(str, files))
+    ranks = data_gym_to_mergeable_bpe_ranks(str(vocabulary), str(encoder))
     encoding = Encoding(
         "gpt2",
         explicit_n_vocab=VOCABULARY_SIZE,
@@ -66,7 +68,9 @@ def tokenizer(name: str, folder: str | Path | None):
     return encoding.encode_ordinary
 
 
-def tokenize_splits(splits: dict[str, tuple[list[int], list[str]]], encode) -> dict[str, TokenizedSplit]:
+def tokenize_splits(
+    splits: dict[str, tuple[list[int], list[str]]], encode: Callable[[str], list[int]]
+) -> dict[str, TokenizedSplit]:
     """Token ids of every message.
 
     Args:
@@ -145,6 +149,7 @@ def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit],
                 f" positions; set context_length to an integer up to {n_positions}"
             )
         return longest
+    assert isinstance(experiment.context_length, int)
     return experiment.context_length
 
 

@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
 from .errors import InputError
+from .evaluation import classify
 from .experiment import Experiment
 from .history import Step
 from .machine import autocast, synchronize
@@ -27,6 +30,7 @@ EVALUATE_EVERY = 50
 EVALUATION_BATCHES = 5
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
+Done = TypeVar("Done")
 
 
 @dataclass
@@ -40,10 +44,10 @@ class Result:
     evaluation_seconds: float = 0.0
 
 
-def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weights, seed: int) -> Classifier:
-    """The trained part of a row's model on its initial weights, with exactly the trained parameters trainable."""
+def empty_classifier(experiment: Experiment, model: ModelConfig) -> Classifier:
+    """The trained part of a row's model without its weights."""
     with torch.device("meta"):
-        classifier = Classifier(
+        return Classifier(
             model.n_layer,
             model.n_head,
             model.n_embd,
@@ -51,6 +55,31 @@ def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weight
             VOCABULARY_SIZE,
             experiment.blocks_run_frozen(model.n_layer),
         )
+
+
+def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weights, seed: int) -> Classifier:
+    """The trained part of a row's model on its initial weights, with exactly the trained parameters trainable."""
+    classifier = empty_classifier(experiment, model)
+    tensors = initial_tensors(classifier, weights)
+    generator = torch.Generator().manual_seed(seed)
+    head_weight, tensors["head.bias"] = draw_linear(model.n_embd, 2, generator)
+    tensors["head.weight"] = head_weight.contiguous()
+    classifier.load_state_dict(tensors, assign=True)
+    if experiment.trainable_layers == "lora":
+        add_adapters(classifier, experiment, generator)
+    return classifier
+
+
+def add_adapters(classifier: Classifier, experiment: Experiment, generator: torch.Generator) -> None:
+    """Add LoRA's matrices to every linear layer; they and the head alone stay trainable."""
+    classifier.requires_grad_(False)
+    for layer in classifier.linear_layers():
+        layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
+    classifier.head.requires_grad_(True)
+
+
+def initial_tensors(classifier: Classifier, weights: Weights) -> dict[str, Tensor]:
+    """The weights that a classifier begins with, by name, all but the head's: copies."""
     # The parts are copied one at a time: a mapped file is read once and its pages are let go again.
     tensors: dict[str, Tensor] = {}
     if classifier.first_block is None:
@@ -59,16 +88,7 @@ def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weight
         tensors |= _owned(weights.block(int(index)))
     if classifier.h:
         tensors |= _owned(weights.final_norm())
-    generator = torch.Generator().manual_seed(seed)
-    head_weight, tensors["head.bias"] = draw_linear(model.n_embd, 2, generator)
-    tensors["head.weight"] = head_weight.contiguous()
-    classifier.load_state_dict(tensors, assign=True)
-    if experiment.trainable_layers == "lora":
-        classifier.requires_grad_(False)
-        for layer in classifier.linear_layers():
-            layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
-        classifier.head.requires_grad_(True)
-    return classifier
+    return tensors
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -79,7 +99,9 @@ def count_parameters(experiment: Experiment, model: ModelConfig, classifier: Cla
     """Trainable parameters, and all of the model with LoRA and the head, frozen blocks included."""
     trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     adapters = sum(
-        layer.lora_a.numel() + layer.lora_b.numel() for layer in classifier.linear_layers() if layer.lora_a is not None
+        layer.lora_a.numel() + layer.lora_b.numel()
+        for layer in classifier.linear_layers()
+        if layer.lora_a is not None and layer.lora_b is not None
     )
     c = model.n_embd
     trunk = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * (12 * c * c + 13 * c) + 2 * c
@@ -175,7 +197,7 @@ class Finetuning:
             update = batches[first : first + experiment.accumulation_steps]
             step = len(self.result.history)
             self.result.history += [Step(step + i, epoch) for i in range(len(update))]
-            self._in_pieces(lambda step=step, update=update: self._accumulate_gradients(step, update))
+            self._in_pieces(partial(self._accumulate_gradients, step, update))
             # Parameters stay as they are until the last batch of the update, and so do the losses evaluated before it.
             last = step + len(update) - 1
             for earlier in range(step, last):
@@ -193,7 +215,7 @@ class Finetuning:
             flush=True,
         )
 
-    def _in_pieces(self, work: Callable[[], Tensor | None]) -> Tensor | None:
+    def _in_pieces(self, work: Callable[[], Done]) -> Done:
         """Do some work; if the device's memory is too small for it, from here on in pieces of half the size.
 
         Raises:
@@ -324,32 +346,8 @@ class Finetuning:
 
     def _predict(self, split: str, messages: Tensor) -> Tensor:
         """Logits, [B, 2], of some messages in their order."""
-        return self._in_pieces(lambda: self._logits(split, messages))
-
-    @torch.no_grad()
-    def _logits(self, split: str, messages: Tensor) -> Tensor:
-        inputs = self.inputs[split]
-        by_length = inputs.lengths[messages].argsort(stable=True)
-        pieces = _pieces(inputs.lengths[messages[by_length]], self.evaluation_tokens)
-        logits = None
-        for places in by_length.split(pieces):
-            # gather() sorts by length, which these already are: the order stays.
-            packed, layout, _ = inputs.gather(messages[places], self.device)
-            with autocast(self.device, self.precision):
-                piece = self.classifier(packed, layout)
-            if logits is None:
-                logits = torch.empty(len(messages), piece.shape[1], dtype=piece.dtype, device=self.device)
-            logits[places.to(self.device)] = piece
-        return logits
-
-
-def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:
-    """Sizes of consecutive pieces of at most n_tokens positions, or of one longer message."""
-    sizes, held = [0], 0
-    for length in lengths.tolist():
-        if held and held + length > n_tokens:
-            sizes.append(0)
-            held = 0
-        sizes[-1] += 1
-        held += length
-    return sizes
+        return self._in_pieces(
+            lambda: classify(
+                self.classifier, self.inputs[split], messages, self.device, self.precision, self.evaluation_tokens
+            )
+        )

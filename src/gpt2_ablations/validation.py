@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Iterable
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from .errors import InputError
 
@@ -25,7 +26,7 @@ def input_error(error: ValidationError, where: str, known_keys: Iterable[str] = 
     return InputError(line)
 
 
-def first_mistake(error: ValidationError) -> dict:
+def first_mistake(error: ValidationError) -> ErrorDetails:
     """The mistake to mend first: a misspelt key, which also shows as a missing one, before all others."""
     return min(error.errors(include_url=False), key=lambda mistake: mistake["type"] not in UNKNOWN_KEY)
 
@@ -38,7 +39,7 @@ def allowed_names(found: str, names: Iterable[str]) -> str:
     return f"{hint}allowed: {', '.join(names)}"
 
 
-def _sentence(mistake: dict, known_keys: list[str]) -> str:
+def _sentence(mistake: ErrorDetails, known_keys: list[str]) -> str:
     # Union branches ("literal[...]", "int") are pydantic's own path elements, not keys of the user's.
     path = ".".join(str(part) for part in mistake["loc"] if "[" not in str(part))
     found, kind, context = mistake["input"], mistake["type"], mistake.get("ctx", {})

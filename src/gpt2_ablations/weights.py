@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +51,7 @@ def block_shapes(c: int) -> dict[str, tuple[int, ...]]:
 def checkpoint_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a GPT-2 of these dimensions, in the files' order of data flow."""
     c = model.n_embd
-    shapes = {"wte.weight": (VOCABULARY_SIZE, c), "wpe.weight": (model.n_positions, c)}
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (VOCABULARY_SIZE, c), "wpe.weight": (model.n_positions, c)}
     for index in range(model.n_layer):
         shapes |= {f"h.{index}.{name}": shape for name, shape in block_shapes(c).items()}
     return shapes | {"ln_f.weight": (c,), "ln_f.bias": (c,)}
@@ -126,7 +127,8 @@ def check_checkpoint(path: str | Path, model: ModelConfig) -> None:
         InputError: as `CheckpointWeights`, or a tensor holds a number that is not finite.
     """
     weights = CheckpointWeights(path, model)
-    parts = [weights.embeddings, weights.final_norm, *(partial(weights.block, i) for i in range(model.n_layer))]
+    parts: list[Callable[[], dict[str, Tensor]]] = [weights.embeddings, weights.final_norm]
+    parts += [partial(weights.block, index) for index in range(model.n_layer)]
     for part in parts:
         for name, tensor in part().items():
             if not tensor.isfinite().all():

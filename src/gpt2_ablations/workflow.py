@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,14 +21,14 @@ from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import cannot_be_written, write_text_whole
-from .paths import DEMO_FOLDER, Paths
+from .paths import DEMO_FOLDER, MODEL_FILE, Paths
 from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
 from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
 # The modules whose changes change what a training computes.
-TRAINING_CODE = ("batches", "checkpoints", "experiment", "model", "tokens", "training", "weights")
+TRAINING_CODE = ("batches", "checkpoints", "evaluation", "experiment", "model", "tokens", "training", "weights")
 RUN_LOCK = ".run.lock"
 
 
@@ -85,6 +86,11 @@ class Plan:
         """The metrics of a row with every seed."""
         return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
 
+    def kept_models(self, row: str) -> list[str]:
+        """The trained layers that a row keeps, with every seed; none unless the configuration says so."""
+        seeds = self.config.seeds if self.config.keep_models else []
+        return [str(self.paths.row(row, seed) / MODEL_FILE) for seed in seeds]
+
     def model_named(self, folder: str) -> str:
         """The model whose files lie in `weights/FOLDER`."""
         return next(name for name in self.models if model_folder(name) == folder)
@@ -128,7 +134,9 @@ class Plan:
         spec = self.spec(identity)
         return self._request(feature_request, spec, self.models[spec.model_size], threads)
 
-    def _request(self, formula, settings, model: ModelConfig, threads: int) -> Request:
+    def _request(
+        self, formula: Callable[..., Request], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
+    ) -> Request:
         return formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
 
     def _messages(self) -> Messages:
@@ -149,13 +157,20 @@ def digest_file(weights: Path) -> Path:
     return weights.with_name(weights.name + ".sha256")
 
 
-def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: int | None = None) -> Plan:
+def make_plan(
+    merged: dict,
+    configfiles: list[str],
+    local: bool = True,
+    cores: int | None = None,
+    origins: dict[str, dict] | None = None,
+) -> Plan:
     """Check a configuration as Snakemake merged it, and every file it names.
 
     Args:
         merged: Snakemake's `config`.
         configfiles: the files it came from; they are read again only to refuse duplicate keys.
         local, cores: whether jobs run on this machine, and how many cores they may use.
+        origins: what each source of the configuration holds, in place of the files.
 
     Raises:
         InputError: something in them is wrong.
@@ -165,7 +180,7 @@ def make_plan(merged: dict, configfiles: list[str], local: bool = True, cores: i
     # Snakemake lists the files of `--configfile` before the Snakefile's own, which they override.
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
-    config = parse_config(merged, files)
+    config = parse_config(merged, files if origins is None else origins)
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)

@@ -24,9 +24,14 @@ class _StrictLoader(yaml.SafeLoader):
         return mapping
 
 
+def _mapping(loader: _StrictLoader, node: yaml.Node) -> dict:
+    assert isinstance(node, yaml.MappingNode)
+    return loader.construct_mapping(node, deep=True)
+
+
 _StrictLoader.add_constructor(
     yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
-    lambda loader, node: loader.construct_mapping(node, deep=True),
+    _mapping,
 )
 
 

@@ -50,6 +50,11 @@ def test_a_later_file_overrides_keys_and_replaces_lists(tmp_path):
     assert config.tokenizer.name == "gpt2"
 
 
+def test_labels_that_are_numbers_are_texts(tmp_path):
+    override = write(tmp_path / "o.yaml", "dataset: {labels: [0, 1]}")
+    assert load_config([CONFIG, override]).dataset.format.labels == ("0", "1")
+
+
 def test_the_sha256_stays_in_force_when_only_the_sources_change(tmp_path):
     config = load_config([CONFIG, write(tmp_path / "o.yaml", "dataset: {sources: [mine.tsv]}")])
     assert config.dataset.sha256 == load_config([CONFIG]).dataset.sha256 is not None
@@ -75,6 +80,11 @@ def test_a_missing_key_is_named(key):
         ("seeds: [1, 1]", "seeds holds a seed twice: [1, 1]; keep each once"),
         ("rows: []", "rows is []; allowed: all, or a list of row ids"),
         ("dataset: {sourcs: [x]}", "unknown key 'dataset.sourcs'; allowed: sources, sha256"),
+        ("dataset: {labels: [yes, no]}", "dataset.labels is [True, False]; allowed: two different names as the file"),
+        ("dataset: {labels: [a, a]}", "dataset.labels is ['a', 'a']; allowed: two different names"),
+        ("dataset: {labels: {ham: 0, spam: 1}}", "dataset.labels is {'ham': 0, 'spam': 1}; allowed: two different"),
+        ("dataset: {delimiter: ','}", "dataset.delimiter is ','; allowed: 'tab', 'comma' or 'semicolon'"),
+        ("dataset: {text_column: a}", "dataset.label_column is None and dataset.text_column 'a'; name two columns, or"),
         ("dataset: {sha256: abc}", "dataset.sha256 is 'abc'"),
         ("tokenizer: {name: gpt3}", "tokenizer.name is 'gpt3'; allowed: 'gpt2' or 'bytes'"),
         ("tokenizer: {sources: []}", "tokenizer.sources is empty"),

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from gpt2_ablations.dataset import read_split, split_messages
+from gpt2_ablations.dataset import MessagesFormat, parse_messages, read_split, split_messages
 from gpt2_ablations.errors import InputError
 
 
@@ -79,3 +79,64 @@ def test_a_missing_split_names_the_command_that_makes_it(tmp_path):
         InputError, match=r"train.csv: no such file; make it with `snakemake --cores all split_messages`"
     ):
         read_split(tmp_path / "train.csv")
+
+
+REVIEWS = MessagesFormat("comma", label_column="verdict", text_column="review", labels=("bad", "good"))
+HEADER = "id,review,stars,verdict\n"
+
+
+def reviews(bad: int, good: int) -> str:
+    lines = [f'{i},"dull, ""slow"" and {i} hours long",1,bad' for i in range(bad)]
+    return HEADER + "\n".join(lines + [f"{i},a joy,5,good" for i in range(good)]) + "\n"
+
+
+def test_a_csv_file_with_named_columns_and_labels_gives_the_split_of_the_same_messages_without_names(tmp_path):
+    (tmp_path / "reviews.csv").write_text(reviews(30, 20))
+    lines = [f'ham\t"dull, ""slow"" and {i} hours long"' for i in range(30)] + ["spam\ta joy"] * 20
+    (tmp_path / "plain.tsv").write_text("\n".join(lines) + "\n")
+    for name, written in {"reviews.csv": REVIEWS, "plain.tsv": MessagesFormat()}.items():
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        assert split_messages(tmp_path / name, folder, written) == {"train": 28, "validation": 4, "test": 8}
+    for name in ("train", "validation", "test"):
+        split = (tmp_path / "reviews" / f"{name}.csv").read_text()
+        assert split == (tmp_path / "plain" / f"{name}.csv").read_text() and 'dull, ""slow"" and' in split
+
+
+def test_the_first_label_is_class_0(tmp_path):
+    (tmp_path / "reviews.csv").write_text(reviews(20, 20))
+    split_messages(tmp_path / "reviews.csv", tmp_path, REVIEWS)
+    labels, texts = read_split(tmp_path / "train.csv")
+    assert {(label, text.startswith("dull")) for label, text in zip(labels, texts)} == {(0, True), (1, False)}
+
+
+@pytest.mark.parametrize("text", ["NA", "null", "12", "1e3", "True"])
+def test_texts_that_look_like_something_else_stay_texts(text):
+    content = reviews(10, 10) + f"9,{text},1,bad\n"
+    assert parse_messages(content.encode(), "reviews.csv", REVIEWS)["Text"].iloc[-1] == text
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_the_mark_that_spreadsheets_write_before_the_first_line_is_no_part_of_a_name(start):
+    written = MessagesFormat("semicolon", "class", "text", ("0", "1"))
+    content = start + b"class;text\n" + b"0;see you\n1;win\n" * 10
+    assert parse_messages(content, "mine.csv", written)["Label"].tolist() == ["0", "1"] * 10
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty; expected lines of comma-separated columns 'verdict' and 'review'"),
+        (HEADER, "the file is empty"),
+        ("id,text,verdict\n", "dataset.text_column is 'review', which does not stand in the first line; allowed: id, "),
+        ("review,review,verdict\n", "column 'review' stands twice in the first line; rename one of the two"),
+        (reviews(10, 10) + "9,fine,3,middling\n", "message 21 has the label 'middling'; allowed: bad, good"),
+        (reviews(10, 10) + "9,,3,good\n", "message 21 is empty; give it a text or remove the line"),
+        (reviews(10, 10) + "9,fine, really,3,good\n", "Expected 4 fields in line 22, saw 5"),
+        (reviews(10, 9), "10 bad and 9 good messages; at least 10 of each are needed"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused_with_one_line(content, message):
+    with pytest.raises(InputError) as error:
+        parse_messages(content.encode(), "reviews.csv", REVIEWS)
+    assert str(error.value).startswith("reviews.csv: ") and message in str(error.value)

@@ -224,3 +224,19 @@ def test_changed_code_of_the_frozen_part_makes_features_anew_and_trains_what_use
     # Row 5 draws its frozen part from the seed: a file for each of two seeds, beside those of rows 1 and 3.
     assert two_models.scheduled() == {"extract_features": 4, "train": 6, "table": 1}
     assert trained(two_models) == runs("1", "3", "5")
+
+
+def test_keeping_no_models_any_more_reruns_nothing(two_models):
+    two_models.override(keep_models=False)
+    assert two_models.scheduled() == {}
+
+
+def test_keeping_models_trains_the_finished_rows_that_lack_theirs_and_no_other(two_models):
+    # Rows that learn by the seed's head alone need their shared features, which are there.
+    two_models.override(keep_models=True)
+    assert trained(two_models, "row_1") == runs("1")
+    two_models.run("row_1", "row_4")
+    assert trained(two_models) == runs("2", "3", "5")
+    two_models.override(keep_models=False)
+    assert two_models.scheduled() == {"table": 1}
+    assert trained(two_models, "--config", "keep_models=true") == runs("2", "3", "5")

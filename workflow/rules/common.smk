@@ -4,10 +4,14 @@ import shlex
 import sys
 from pathlib import Path
 
-SOURCE = Path(workflow.basedir) / "src"
+# Not `workflow.basedir`: that is another's when it uses this workflow as a module.
+CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
+from gpt2_ablations.module_use import check_module, module_config
+from gpt2_ablations.paths import MODEL_FILE
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
 from gpt2_ablations.workflow import (
     TRAINING_CODE,
@@ -27,15 +31,22 @@ from gpt2_ablations.workflow import (
 LOCAL = workflow.resource_settings.nodes is None
 CORES = workflow.global_resources.get("_cores")
 
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+
 # An exception inside a Snakefile prints several lines; a user's mistake is worth one.
 try:
-    PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value)
+    ORIGINS = None
+    if IS_MODULE:
+        check_module(workflow.modifier.path_modifier.prefix)
+        config, ORIGINS = module_config(config, CHECKOUT)
+    PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
 except InputError as error:
     sys.exit(f"error: {error}")
 
 PATHS = PLAN.paths
 # A dry run may go on; a second run is refused, by Snakemake or at its start, though not always in plain words.
-if workflow.is_main_process and (other_run := who_works_in(Path(PATHS.results))):
+other_run = who_works_in(Path(PATHS.results)) if workflow.is_main_process else None
+if other_run:
     print(f"note: {PATHS.results}: another run works there ({other_run})", file=sys.stderr)
 
 LOGS = f"{PATHS.results}/logs"
@@ -43,11 +54,11 @@ BENCHMARKS = f"{PATHS.results}/benchmarks"
 # A rule that computes next to nothing asks for this.
 LIGHT = {"mem_mb": LIGHT_MB, "runtime": LIGHT_MINUTES}
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
-# Jobs use this interpreter and this checkout, also from an environment that is not activated.
-shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" PYTHONPATH={shlex.quote(str(SOURCE))}; "
-)
+# Jobs use this interpreter and this checkout, also from an environment that is not activated. A workflow that uses this
+# one as a module keeps the prefix it has set.
+PREFIX = (shell._process_prefix if IS_MODULE else None) or "set -euo pipefail; "
+PREFIX += f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONPATH={shlex.quote(str(SOURCE))}; "
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:
     # Each card runs one job (see cards.py); one job more starts up and loads meanwhile. `--resources gpu=N` overrides it.
@@ -69,9 +80,19 @@ wildcard_constraints:
 CONFIG = str(PATHS.config)
 
 
-onstart:
+def begin():
+    """Keep other runs out of the results folder, and write the configuration that jobs read."""
     try:
         hold_results(Path(PATHS.results))
         write_config(config, PATHS.config)
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+onstart:
+    begin()
+
+
+# Snakemake calls no `onstart` of a module, and does not say yet whether this is a dry run, which writes it too.
+if IS_MODULE and workflow.is_main_process and not other_run:
+    begin()

@@ -1,10 +1,3 @@
-localrules:
-    fetch_messages,
-    fetch_tokenizer,
-    split_messages,
-    tokenize,
-
-
 rule fetch_messages:
     input:
         sources=sources_made_here(PLAN.config.dataset.sources),
@@ -12,6 +5,7 @@ rule fetch_messages:
         PATHS.messages,
     log:
         f"{LOGS}/fetch_messages.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -30,6 +24,7 @@ rule fetch_tokenizer:
         PATHS.tokenizer / "encoder.json",
     log:
         f"{LOGS}/fetch_tokenizer.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -50,12 +45,14 @@ rule split_messages:
         test=PATHS.split("test"),
     log:
         f"{LOGS}/split_messages.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
         **LIGHT,
     params:
         config=CONFIG,
+        written=lambda wildcards: json.dumps(vars(PLAN.config.dataset.format)),
     shell:
         "python3 -m gpt2_ablations split_messages --log {log:q} --config {params.config:q}"
 
@@ -69,6 +66,7 @@ rule tokenize:
         PATHS.tokens,
     log:
         f"{LOGS}/tokenize.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

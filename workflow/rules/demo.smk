@@ -2,10 +2,6 @@
 from gpt2_ablations.paths import DEMO_FOLDER
 
 
-localrules:
-    generate_messages,
-
-
 rule generate_messages:
     input:
         code=code("demo"),
@@ -13,6 +9,7 @@ rule generate_messages:
         f"{DEMO_FOLDER}/SMSSpamCollection",
     log:
         f"{LOGS}/generate_messages.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

@@ -1,15 +1,3 @@
-localrules:
-    table,
-    compare,
-    interpret,
-    draw,
-    draw_rows,
-    pages,
-    partial,
-    readme,
-    check_readme,
-
-
 from gpt2_ablations.plots import MOST_ROWS
 
 RUNS = [file for row in PLAN.selected for file in PLAN.run_files(row)]
@@ -26,7 +14,7 @@ PICTURES = {
 TABLES = {"table": "Table", "comparison": "Published and reproduced", "interpretation": "Interpretation"}
 REPORTS = ["table", "compare", "interpret", "draw", "draw_rows", "pages"]
 LABELS = PLAN.report_labels()
-README = Path(workflow.basedir) / "README.md"
+README = CHECKOUT / "README.md"
 
 
 # The reports below read every run, and depend on them by the table, which changes with each: Snakemake plans thousands
@@ -40,6 +28,7 @@ rule table:
         data=PATHS.table_data,
     log:
         f"{LOGS}/table.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -68,6 +57,7 @@ rule compare:
         PATHS.comparison,
     log:
         f"{LOGS}/compare.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -98,6 +88,7 @@ rule interpret:
         PATHS.interpretation,
     log:
         f"{LOGS}/interpret.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -137,6 +128,7 @@ rule draw:
         ],
     log:
         f"{LOGS}/draw.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -167,6 +159,7 @@ rule draw_rows:
         ],
     log:
         f"{LOGS}/draw_rows.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -213,6 +206,7 @@ rule pages:
         ],
     log:
         f"{LOGS}/pages.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -229,6 +223,7 @@ rule pages:
 rule partial:
     log:
         [f"{LOGS}/partial/{command}.log" for command in REPORTS],
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -248,6 +243,7 @@ rule readme:
         PATHS.table,
     log:
         f"{LOGS}/readme.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
@@ -264,6 +260,7 @@ rule check_readme:
         PATHS.table,
     log:
         f"{LOGS}/check_readme.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

@@ -1,7 +1,3 @@
-localrules:
-    clean_features,
-
-
 rule extract_features:
     input:
         tokens=PATHS.tokens,
@@ -40,6 +36,7 @@ rule train:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/predictions.csv",
+        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * PLAN.config.keep_models,
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
@@ -73,13 +70,14 @@ for row in PLAN.experiments:
             f"row_{row}"
         # A function: of thousands of rows, only those that are asked for become files.
         input:
-            lambda wildcards, row=row: PLAN.run_files(row),
+            lambda wildcards, row=row: PLAN.run_files(row) + PLAN.kept_models(row),
 
 
 # Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained anew.
 rule clean_features:
     log:
         f"{LOGS}/clean_features.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

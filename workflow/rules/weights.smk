@@ -1,7 +1,3 @@
-localrules:
-    fetch_weights,
-
-
 rule fetch_weights:
     input:
         sources=lambda wildcards: sources_made_here([PLAN.models[PLAN.model_named(wildcards.model)].source]),
@@ -11,6 +7,7 @@ rule fetch_weights:
         digest=f"{PATHS.results}/weights/{{model}}/model.safetensors.sha256",
     log:
         f"{LOGS}/fetch_weights/{{model}}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     resources:

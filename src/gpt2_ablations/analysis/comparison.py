@@ -63,7 +63,7 @@ class SplitComparison:
         """Reproduced minus published, in percentage points; from the counts, because printed values are rounded."""
         if not self.runs or self.percentage is None:
             return None
-        if self.published_count is None:
+        if self.published_count is None or self.published_total is None:
             return 100 * self.fraction - self.percentage
         return 100 * (self.fraction - self.published_count / self.published_total)
 
@@ -78,7 +78,7 @@ class SplitComparison:
     @property
     def within(self) -> bool | None:
         """Whether sampling error can explain the difference; None where one side has no count."""
-        if not self.runs or self.published_count is None:
+        if not self.runs or self.published_count is None or self.published_total is None:
             return None
         total = self.runs[0].total(self.split)
         # Seeds share their messages, so their mean counts once.
@@ -145,21 +145,22 @@ def _oddities(comparisons: dict[Split, dict[str, SplitComparison]]) -> list[str]
     """Published values that no count gives, and splits of another size."""
     lines = []
     for split, title in SPLITS.items():
-        lines += [_impossible(row, title, found) for row, found in comparisons[split].items() if found.impossible]
+        for row, found in comparisons[split].items():
+            if found.impossible and found.percentage is not None and found.published_total is not None:
+                lines.append(_impossible(row, title, found.percentage, found.published_total))
         lines += _other_size(title, comparisons[split])
     return lines
 
 
-def _impossible(row: str, title: str, found: SplitComparison) -> str:
-    total = found.published_total
-    below = min(int(found.percentage * total / 100), total - 1)
+def _impossible(row: str, title: str, percentage: float, total: int) -> str:
+    below = min(int(percentage * total / 100), total - 1)
     near = listing([f"{n} of {total} are {n / total:.2%}" for n in (below, below + 1)])
-    return f"**Impossible published value**: row {row}, {title.lower()} accuracy {found.percentage:.2f}%; {near}."
+    return f"**Impossible published value**: row {row}, {title.lower()} accuracy {percentage:.2f}%; {near}."
 
 
 def _other_size(title: str, comparisons: dict[str, SplitComparison]) -> list[str]:
     """A line about rows whose split is not as large as the published one."""
-    sizes: dict[tuple[int, int], list[str]] = {}
+    sizes: dict[tuple[int, int | None], list[str]] = {}
     for row, found in comparisons.items():
         if found.runs and found.percentage is not None:
             size = found.runs[0].total(found.split), found.published_total
@@ -196,7 +197,7 @@ def _published_cell(found: SplitComparison) -> str:
     text = f"{found.percentage:.2f}%"
     if found.published_total is None:
         return text
-    if found.impossible:
+    if found.published_count is None:
         return f"{text} (impossible: no count of {found.published_total})"
     return f"{text} ({count(found.published_count, found.published_total)})"
 

@@ -39,13 +39,15 @@ class Answer:
     p_holm: float | None = None
 
     @property
-    def tested(self) -> bool:
-        return self.result is not None and "test_accuracy" in self.question.measures
+    def test(self) -> PairedResult | None:
+        """The result, if the question is about test accuracy."""
+        return self.result if "test_accuracy" in self.question.measures else None
 
     @property
     def stands(self) -> bool:
         """Whether a difference remains when all comparisons are asked at once."""
-        return self.tested and self.result.verdict != "not distinguishable" and self.p_holm < LEVEL
+        different = self.test is not None and self.test.verdict != "not distinguishable"
+        return different and self.p_holm is not None and self.p_holm < LEVEL
 
 
 def interpretation_markdown(config: Config, experiments: dict[str, Experiment]) -> str:
@@ -58,12 +60,12 @@ def interpretation_markdown(config: Config, experiments: dict[str, Experiment]) 
         InputError: a file is wrong or damaged.
     """
     questions, left_out = load_questions(config.comparisons, experiments)
-    asked = set().union(*(question.rows for question in questions.values()))
+    asked = {row for question in questions.values() for row in question.rows}
     selected = select_rows(config, experiments)
     runs = read_runs(config, {row: experiment for row, experiment in selected.items() if row in asked})
     labels = row_labels(experiments, load_defaults(config))
     answers = _answer(questions, runs)
-    many = any(answer.tested and len(answer.result.seeds) > 1 for of_one in answers.values() for answer in of_one)
+    many = any(len(answer.test.seeds) > 1 for of_one in answers.values() for answer in of_one if answer.test)
     over = "the messages and over the seeds" if many else "the messages"
     parts = ["# What this run says", *quoted(notes(runs)), _summary(answers)]
     if left_out:
@@ -83,17 +85,17 @@ def _answer(questions: dict[str, Question], runs: Runs) -> dict[str, list[Answer
         name: [Answer(question, *pair, compare_rows(*pair, runs, read)) for pair in question.pairs]
         for name, question in questions.items()
     }
-    corrected = iter(holm([answer.result.p for of_one in answers.values() for answer in of_one if answer.tested]))
+    corrected = iter(holm([answer.test.p for of_one in answers.values() for answer in of_one if answer.test]))
     return {
-        name: [replace(answer, p_holm=next(corrected)) if answer.tested else answer for answer in of_one]
+        name: [replace(answer, p_holm=next(corrected)) if answer.test else answer for answer in of_one]
         for name, of_one in answers.items()
     }
 
 
 def _summary(by_question: dict[str, list[Answer]]) -> str:
     answers = [answer for of_one in by_question.values() for answer in of_one]
-    tested = [answer for answer in answers if answer.tested]
-    verdicts = Counter(answer.result.verdict for answer in tested)
+    tested = [answer for answer in answers if answer.test]
+    verdicts = Counter(answer.test.verdict for answer in answers if answer.test)
     different = verdicts["better"] + verdicts["worse"]
     asked = f"{counted(len(by_question), 'question')} with {counted(len(answers), 'comparison')} of two rows"
     if not tested:
@@ -114,11 +116,11 @@ def _overview(by_question: dict[str, list[Answer]]) -> str:
     for number, answers in enumerate(by_question.values(), start=1):
         for answer in answers:
             cells = [str(number), f"{answer.other} against {answer.reference}"]
-            if answer.tested:
-                result = answer.result
+            result, p_holm = answer.test, answer.p_holm
+            if result is not None and p_holm is not None:
                 verdict = result.verdict + (", stands" if answer.stands else "")
                 cells += [signed(100 * result.difference), interval(result), p_value(result.p)]
-                cells += [p_value(answer.p_holm), verdict]
+                cells += [p_value(p_holm), verdict]
             else:
                 cells += [MISSING] * 4 + ["not tested" if answer.result else "not run"]
             rows.append(cells)
@@ -136,12 +138,11 @@ def _answer_text(answer: Answer, labels: dict[str, str], runs: Runs) -> list[str
         return [title, f"**No answer yet.** {why}"]
     headers = ["Measure", f"Row {answer.reference}", f"Row {answer.other}", "Difference or ratio"]
     rows = [MEASURES[measure](result) for measure in answer.question.measures]
-    sentence = [f"**{_sentence(answer)}**"] if answer.tested else []
-    return [title, *sentence, markdown_table(headers, rows), *_remarks(answer)]
+    sentence = [f"**{_sentence(answer, answer.test)}**"] if answer.test else []
+    return [title, *sentence, markdown_table(headers, rows), *_remarks(answer, result)]
 
 
-def _sentence(answer: Answer) -> str:
-    result = answer.result
+def _sentence(answer: Answer, result: PairedResult) -> str:
     row, reference = f"Row {answer.other}", f"row {answer.reference}"
     if not result.for_other and not result.for_reference:
         return f"{row} is not distinguishable from {reference} at this sample size: they agree on every message."
@@ -152,10 +153,9 @@ def _sentence(answer: Answer) -> str:
     return f"{row} is {result.verdict} than {reference} by {points}{holds}."
 
 
-def _remarks(answer: Answer) -> list[str]:
-    result = answer.result
+def _remarks(answer: Answer, result: PairedResult) -> list[str]:
     lines = []
-    if answer.tested:
+    if answer.test and answer.p_holm is not None:
         row, reference = f"row {answer.other}", f"row {answer.reference}"
         if len(result.seeds) == 1:
             lines.append(f"Messages that only {row} gets right: {result.for_other}, only {reference}:")

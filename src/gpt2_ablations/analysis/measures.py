@@ -51,9 +51,11 @@ def _memory(result: PairedResult) -> list[str]:
 
 def _ratio_row(title: str, result: PairedResult, value: Callable[[Run], float | None], form: str) -> list[str]:
     """A measure of both rows, the mean over seeds, and the ratio of the other to the reference."""
-    if any(value(run) is None for run in [*result.reference, *result.other]):
+    values = [[value(run) for run in runs] for runs in (result.reference, result.other)]
+    known = [[one for one in of_row if one is not None] for of_row in values]
+    if known != values:
         return [title, MISSING, MISSING, MISSING]
-    reference, other = (_mean(runs, value) for runs in (result.reference, result.other))
+    reference, other = (mean_and_sd(of_row)[0] for of_row in known)
     return [title, form.format(reference), form.format(other), ratio(other / reference) if reference else MISSING]
 
 

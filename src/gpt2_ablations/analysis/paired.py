@@ -79,11 +79,14 @@ def compare_rows(reference: str, other: str, runs: Runs, read: PredictionReader)
             )
     correct = [np.array([read(run).correct for run in side]) for side in zip(*pairs)]  # 2 x bool [seeds, messages]
     net = (correct[1].astype(int) - correct[0].astype(int)).sum(axis=0)
+    low, high = bootstrap_interval(*correct)
     return PairedResult(
-        *(list(side) for side in zip(*pairs)),
-        float(correct[1].mean() - correct[0].mean()),
-        *bootstrap_interval(*correct),
-        paired_p(*correct),
-        int((net > 0).sum()),
-        int((net < 0).sum()),
+        reference=[pair[0] for pair in pairs],
+        other=[pair[1] for pair in pairs],
+        difference=float(correct[1].mean() - correct[0].mean()),
+        low=low,
+        high=high,
+        p=paired_p(*correct),
+        for_other=int((net > 0).sum()),
+        for_reference=int((net < 0).sum()),
     )

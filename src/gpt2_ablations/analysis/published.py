@@ -76,7 +76,7 @@ def load_published(path: str | Path) -> dict[str, Published]:
         if len(line) != len(header):
             raise InputError(f"{where}: {len(line)} fields, the first line has {len(header)}; give each column a field")
         try:
-            entry = Published(**dict(zip(header, line)))
+            entry = Published.model_validate(dict(zip(header, line)))
         except ValidationError as error:
             raise input_error(error, where, Published.model_fields) from None
         if entry.row in published:

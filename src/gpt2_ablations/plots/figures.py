@@ -8,13 +8,16 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.typing import RcKeyType
 
 from ..files import write_whole
 
@@ -24,7 +27,7 @@ SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 SUFFIXES = (".svg", ".png")
 LABEL_WIDTH = 50
 DPI = 150
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     # Names of models and rows are shown as they are, a dollar sign too.
@@ -62,23 +65,32 @@ def new_figure(width: float, height: float, title: str, lines: Sequence[str], le
     legend_lines = -(-len(legend) // LEGEND_COLUMNS)
     legend_top = TITLE_HEIGHT + LINE_HEIGHT * len(wrapped)
     whole = height + legend_top + LEGEND_HEIGHT * legend_lines
-    figure = Figure(figsize=(width, whole), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, height / whole))
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, height / whole))
+    figure = Figure(figsize=(width, whole), dpi=DPI, layout=layout)
     figure.text(0.1 / width, 1 - 0.1 / whole, title, size=12, weight="bold", va="top")
     for number, line in enumerate(wrapped):
         top = TITLE_HEIGHT + LINE_HEIGHT * number
         figure.text(0.1 / width, 1 - top / whole, line, size=8.5, color=GREY, va="top")
     if legend:
-        place = {"loc": "upper left", "bbox_to_anchor": (0.1 / width, 1 - legend_top / whole)}
         figure.legend(
-            legend.values(), legend, ncols=LEGEND_COLUMNS, borderaxespad=0, borderpad=0.3, **place
+            legend.values(),
+            legend,
+            loc="upper left",
+            bbox_to_anchor=(0.1 / width, 1 - legend_top / whole),
+            ncols=LEGEND_COLUMNS,
+            borderaxespad=0,
+            borderpad=0.3,
         ).set_in_layout(False)
     return figure
 
 
-def mark(style: str, color: str, **look) -> Line2D:
+LineStyle = Literal["-", "--", "none"]
+LINE_STYLES: dict[str, LineStyle] = {"": "none", "-": "-", "--": "--"}
+
+
+def mark(style: str, color: str, **look: Any) -> Line2D:
     """A sample for the legend; `style` names the marker and the line as in `plot`: `o`, `s--`."""
-    return Line2D([], [], marker=style[0], linestyle=style[1:] or "none", color=color, **look)
+    return Line2D([], [], marker=style[0], linestyle=LINE_STYLES[style[1:]], color=color, **look)
 
 
 def save_figure(figure: Figure, path: Path, title: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """Pictures with one mark a row: accuracy, time against accuracy, and the gap between training and validation."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,8 +29,8 @@ from .figures import (
 from .place_labels import place_labels
 
 ROW_HEIGHT = 0.32
-HOLLOW = {"mfc": "none", "ms": 7, "mew": 1.5}
-EDGED = {"mec": BLACK, "mew": 0.7}
+HOLLOW: dict[str, Any] = {"mfc": "none", "ms": 7, "mew": 1.5}
+EDGED: dict[str, Any] = {"mec": BLACK, "mew": 0.7}
 KEY_WIDTH = 48
 # One look for each model size.
 MODEL_LOOKS = [("o", BLUE), ("s", ORANGE), ("^", GREEN), ("D", VERMILLION), ("v", PURPLE), ("P", SKY), ("X", BLACK)]
@@ -51,8 +52,9 @@ def accuracy_figure(
     for y, (row, found) in enumerate(runs.items()):
         if found:
             _accuracy_with_interval(axes, y, found, several)
-        if row in published and published[row].test_acc is not None:
-            axes.plot(published[row].test_acc, y, "D", color=VERMILLION, zorder=4, **HOLLOW)
+        printed = published[row].test_acc if row in published else None
+        if printed is not None:
+            axes.plot(printed, y, "D", color=VERMILLION, zorder=4, **HOLLOW)
     _name_missing(axes, runs)
     axes.set_xlabel("Test accuracy (%)")
     axes.set_xlim(right=100.6)

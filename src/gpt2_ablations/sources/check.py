@@ -90,9 +90,9 @@ def _ask(what: str, place: str, patience: Patience) -> tuple[int | None, str | N
         from . import hub
 
         hub_place = hub.parse_place(place)
-        path = hub.cached(hub_place)
-        if path is not None:
-            return path.stat().st_size, None if what == "messages" else sha256_of(path)
+        cached = hub.cached(hub_place)
+        if cached is not None:
+            return cached.stat().st_size, None if what == "messages" else sha256_of(cached)
         file = hub.metadata(hub_place, patience)
         return file.size, None if what == "messages" else file.sha256
     return web.announced(place, patience), None

@@ -4,12 +4,12 @@ import functools
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 # Xet transfers go past the client that is watched here: no timeout, no refusal of plain http would hold for them.
@@ -19,6 +19,7 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import logging
+from huggingface_hub.utils.tqdm import tqdm
 
 from ..files import write_whole
 from ..logs import progress_stream
@@ -122,7 +123,7 @@ def link_or_copy(path: Path, destination: Path) -> None:
             shutil.copyfile(path, partial)
 
 
-class _Bar(huggingface_hub.utils.tqdm):
+class _Bar(tqdm):
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings | {"file": progress_stream()})
 
@@ -225,11 +226,15 @@ def _watch_the_client() -> None:
     def check_response(response: httpx2.Response) -> None:
         if response.has_redirect_location:
             check_redirect(str(response.request.url), str(response.request.url.join(response.headers["Location"])))
-        elif response.request.method == "GET" and (watch := _watch.get()):
+        elif (
+            response.request.method == "GET"
+            and (watch := _watch.get())
+            and isinstance(response.stream, httpx2.SyncByteStream)
+        ):
             response.stream = _WatchedStream(response.stream, watch)
 
     def client() -> httpx2.Client:
-        hooks = {
+        hooks: dict[str, list[Callable[..., Any]]] = {
             "request": [*default.event_hooks["request"], check_request],
             "response": [*default.event_hooks["response"], check_response],
         }
@@ -300,6 +305,6 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
 
 
 def _innermost(error: BaseException) -> str:
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
     return getattr(error, "strerror", None) or type(error).__name__

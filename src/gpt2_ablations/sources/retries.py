@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from .places import SourceError, shown
@@ -35,13 +35,13 @@ def patience_from_environment() -> Patience:
     Raises:
         InputError: a variable is not a positive number.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(Patience):
         name = ENVIRONMENT + field.name.upper()
         if name not in os.environ:
             continue
         try:
-            value = field.type(os.environ[name])
+            value = (int if field.type is int else float)(os.environ[name])
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf and not (value == 0 and field.name in ("pause", "min_rate")):

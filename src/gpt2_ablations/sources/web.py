@@ -58,7 +58,7 @@ class _Transfer:
 
     def __init__(self, address: str, partial: Path, patience: Patience, max_bytes: int | None):
         self.address, self.partial, self.patience, self.max_bytes = address, partial, patience, max_bytes
-        self.version = None  # the server's ETag or date of the file that `partial` is the beginning of
+        self.version: str | None = None  # the server's ETag or date of the file that `partial` is the beginning of
 
     def size(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0
@@ -182,7 +182,7 @@ def _length(response: requests.Response) -> int | None:
 def _source_error(error: Exception, patience: Patience) -> SourceError:
     """The reason alone: the libraries' own messages repeat the whole address."""
     # Requests wraps a failure several times; the innermost error says what happened.
-    causes = [error]
+    causes: list[BaseException] = [error]
     while (inner := _cause(causes[-1])) is not None and inner not in causes:
         causes.append(inner)
     if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in causes):
@@ -193,7 +193,7 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
         return SourceError("the host name is unknown", passing=True)
     if isinstance(error, ValueError | UnicodeError):  # what requests raises for malformed addresses
         return SourceError("not a valid address")
-    reason = next((cause.strerror for cause in reversed(causes) if getattr(cause, "strerror", None)), None)
+    reason = next(filter(None, (getattr(cause, "strerror", None) for cause in reversed(causes))), None)
     if reason:
         return SourceError(f"no connection ({reason})", passing=True)
     if any(isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):

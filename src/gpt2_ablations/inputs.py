@@ -1,0 +1,31 @@
+"""What the trained part of a row takes, from hidden states or from token ids."""
+
+from .batches import ModelInputs
+from .experiment import Experiment
+from .features import FeatureSplit, read_positions
+from .tokens import AttendedSplit
+
+
+def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
+    """The inputs of a row whose lower part is frozen."""
+    head_only = experiment.trainable_layers == "last_layer"
+    return ModelInputs(
+        store=split.hidden,
+        starts=split.starts,
+        lengths=split.lengths,
+        labels=split.labels,
+        read=None if head_only else read_positions(experiment.read_position, split.lengths, split.real_lengths),
+        causal=experiment.causal,
+    )
+
+
+def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
+    """The inputs of a row that trains or adapts every block."""
+    return ModelInputs(
+        store=split.ids,
+        starts=split.lengths.cumsum(0) - split.lengths,
+        lengths=split.lengths,
+        labels=split.labels,
+        read=read_positions(experiment.read_position, split.lengths, split.real_lengths),
+        causal=experiment.causal,
+    )

@@ -1,0 +1,389 @@
+"""A run's kept layers classify as they did at the end of its training, here and in the transformers library."""
+
+import csv
+import io
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from gpt2_ablations import jobs, prediction
+from gpt2_ablations.__main__ import main
+from gpt2_ablations.config import Config, load_config, model_folder
+from gpt2_ablations.dataset import read_split
+from gpt2_ablations.errors import InputError
+from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.export import export, whole_model
+from gpt2_ablations.kept_models import read_kept_model, weights_digest
+from gpt2_ablations.paths import Paths
+from gpt2_ablations.prediction import load_predictor
+from gpt2_ablations.tokens import tokenizer
+from tests.conftest import CHECKOUT, write_yaml
+from tests.parity.inputs import MODELS, model_entries, write_synthetic
+
+SMALL = "gpt2-small (124M)"
+SEED = 7
+ROWS = {
+    "last-block": {},
+    "first": {"trainable_token_pos": "first"},
+    "last-layer": {"trainable_layers": "last_layer"},
+    "last-layer-mean": {"trainable_layers": "last_layer", "average_embeddings": True},
+    "last-two": {"trainable_layers": "last_two_blocks"},
+    "all": {"trainable_layers": "all"},
+    "random": {"weights": "random", "trainable_layers": "all"},
+    "random-last-block": {"weights": "random"},
+    "lora": {"trainable_layers": "lora", "lora_rank": 4, "lora_alpha": 2},
+    "lora-random": {"trainable_layers": "lora", "weights": "random", "trainable_token_pos": "flexible"},
+    "full-context": {"context_length": "model_context_length"},
+    "short-context": {"context_length": 9},
+    "no-padding": {"no_padding": True, "batch_size": 1, "accumulation_steps": 8},
+    "flexible": {"trainable_token_pos": "flexible"},
+    "no-mask": {"disable_causal_mask": True},
+    "no-mask-flexible": {"disable_causal_mask": True, "trainable_token_pos": "flexible"},
+    "no-mask-first": {"disable_causal_mask": True, "trainable_token_pos": "first"},
+    "no-mask-mean": {"disable_causal_mask": True, "average_embeddings": True},
+    "mean": {"average_embeddings": True},
+}
+
+
+@dataclass
+class Runs:
+    """A results folder; `train` runs a row in it, once."""
+
+    folder: Path
+    config: Config
+
+    def train(self, row: str) -> Path:
+        output = Paths(self.config.results).row(row, SEED)
+        if not output.exists():
+            # Few epochs, but more than nothing: LoRA's B matrices are zero at first.
+            experiment = Experiment(num_epochs=1, **ROWS[row])
+            jobs.train(self.config, experiment, SEED, row, None, output)
+        return output
+
+    @property
+    def texts(self) -> list[str]:
+        return read_split(Paths(self.config.results).split("test"))[1]
+
+    def expected(self, row: str) -> torch.Tensor:
+        """The logits in predictions.csv, [N, 2]."""
+        with open(self.train(row) / "predictions.csv", newline="") as file:
+            lines = list(csv.DictReader(file))
+        return torch.tensor([[float(line["logit_0"]), float(line["logit_1"])] for line in lines])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    folder = tmp_path_factory.mktemp("kept")
+    results = folder / "results"
+    write_synthetic(results / "dataset")
+    for name, (stem, *_) in MODELS.items():
+        file = results / "weights" / model_folder(name) / "model.safetensors"
+        file.parent.mkdir(parents=True)
+        (results / "dataset" / f"{stem}.safetensors").rename(file)
+    models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
+    override = write_yaml(
+        folder / "config.yaml",
+        {
+            "results": str(results),
+            "models": str(models),
+            "tokenizer": {"name": "bytes"},
+            "device": "cpu",
+            "keep_models": True,
+            "dataset": {"labels": ["fine", "junk"]},
+        },
+    )
+    config = load_config([CHECKOUT / "config" / "config.yaml", override])
+    jobs.tokenize(config)
+    return Runs(folder, config)
+
+
+def logits(predictions) -> torch.Tensor:
+    return torch.tensor([prediction.logits for prediction in predictions])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_kept_layers_give_the_logits_of_training(row, runs):
+    expected = runs.expected(row)
+    found = list(load_predictor(runs.config, runs.train(row) / "model.safetensors").predict(runs.texts))
+    torch.testing.assert_close(logits(found), expected, rtol=0, atol=1e-5)
+    assert [p.label for p in found] == [("fine", "junk")[int(pair.argmax())] for pair in expected]
+    torch.testing.assert_close(
+        torch.tensor([p.probability for p in found]), expected.softmax(dim=1).amax(dim=1), rtol=0, atol=1e-5
+    )
+
+
+def test_windows_of_any_size_give_the_same_in_the_same_order(runs, monkeypatch):
+    predictor = load_predictor(runs.config, runs.train("flexible") / "model.safetensors")
+    expected = logits(predictor.predict(runs.texts))
+    monkeypatch.setattr(prediction, "MOST_MESSAGES", 7)
+    torch.testing.assert_close(logits(predictor.predict(runs.texts)), expected, rtol=0, atol=1e-6)
+
+
+def test_no_more_messages_than_a_window_are_read_ahead(runs, monkeypatch):
+    monkeypatch.setattr(prediction, "MOST_MESSAGES", 7)
+    predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
+    read = []
+    found = predictor.predict(read.append(text) or text for text in runs.texts)
+    next(found)
+    assert len(read) == 8
+
+
+def test_thousands_of_messages_stay_in_bounded_memory(runs, monkeypatch):
+    """No call computes more positions than fit the memory that the configuration allows."""
+    held = []
+    plan = prediction.plan_messages
+    monkeypatch.setattr(prediction, "plan_messages", lambda *a: held.append(made := plan(*a)) or made)
+    monkeypatch.setattr(prediction, "tokens_per_shard", lambda model, mb: 5000)
+    predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
+    assert sum(1 for _ in predictor.predict(f"message {i}" for i in range(2500))) == 2500
+    assert len(held) > 20 and all(len(made.ids) <= 5000 for made in held)
+
+
+def test_a_kept_file_holds_the_trained_tensors_and_the_settings_alone(runs):
+    file = runs.train("last-block") / "model.safetensors"
+    kept, tensors = read_kept_model(file)
+    assert {name.split(".")[0] for name in tensors} == {"h", "ln_f", "head"}
+    assert {name.split(".")[1] for name in tensors if name.startswith("h.")} == {"3"}
+    metrics = json.loads((file.parent / "metrics.json").read_text())
+    assert sum(tensor.numel() for tensor in tensors.values()) == metrics["trainable_parameters"]
+    assert kept.experiment == Experiment(num_epochs=1) and kept.seed == SEED and kept.context == 48
+    assert kept.weights_sha256 == "a7923ca44f1f75621b41b63499528bc39efdb7f307341efcfb48726e134d907d"
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["format_version"] == "1" and json.loads(metadata["labels"]) == ["fine", "junk"]
+    assert json.loads(metadata["model"]) == {"n_layer": 4, "n_head": 4, "n_embd": 64, "n_positions": 128}
+
+
+def test_a_run_that_keeps_nothing_removes_what_an_earlier_one_has_kept(runs, tmp_path):
+    experiment = Experiment(num_epochs=1, trainable_layers="last_layer")
+    for keep in (True, False):
+        config = runs.config.model_copy(update={"keep_models": keep})
+        jobs.train(config, experiment, SEED, "1", None, tmp_path)
+        assert (tmp_path / "model.safetensors").is_file() == keep
+
+
+def refusal(runs: Runs, capfd, *arguments: str, command: str = "predict") -> str:
+    capfd.readouterr()
+    assert main([command, *arguments, "--config", str(CHECKOUT / "config" / "config.yaml"), config_file(runs)]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    return err.removeprefix("error: ")
+
+
+def config_file(runs: Runs) -> str:
+    return str(runs.folder / "config.yaml")
+
+
+def output(runs: Runs, capfd, *arguments: str) -> str:
+    capfd.readouterr()
+    assert main(["predict", *arguments, "--config", str(CHECKOUT / "config" / "config.yaml"), config_file(runs)]) == 0
+    return capfd.readouterr().out
+
+
+def test_a_row_that_has_not_run_or_has_kept_nothing_says_which_command_keeps_it(runs, capfd, tmp_path):
+    line = refusal(runs, capfd, "--row", "99", "hello")
+    assert "row 99 has not run with seed 123; run `snakemake --cores all row_99 --config keep_models=true`" in line
+    folder = Paths(runs.config.results).row("bare", SEED)
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text("{}")
+    line = refusal(runs, capfd, "--row", "bare", "--seed", str(SEED), "hello")
+    assert "row bare has run and kept no model; run `snakemake --cores all row_bare --config keep_models=true`" in line
+
+
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_base_weights_that_are_missing_or_others_are_refused(command, runs, capfd, tmp_path):
+    model = str(runs.train("last-block") / "model.safetensors")
+    rest = ["hello"] if command == "predict" else ["--output", str(tmp_path / "exported")]
+    weights = Paths(runs.config.results).weights(SMALL)
+    kept = weights.read_bytes()
+    try:
+        save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights)
+        line = refusal(runs, capfd, "--model", model, *rest, command=command)
+        assert f"{weights}: its sha256 is " in line and "was trained on a7923ca44f1f" in line
+        weights.unlink()
+        line = refusal(runs, capfd, "--model", model, *rest, command=command)
+        assert f"{weights}: no such file; make it with `snakemake --cores all {weights}`" in line
+        assert not (tmp_path / "exported" / "config.json").exists()
+    finally:
+        weights.write_bytes(kept)
+
+
+def test_a_digest_beside_the_weights_counts_only_if_it_is_not_older(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"x")
+    beside = tmp_path / "model.safetensors.sha256"
+    beside.write_text("what it says\n")
+    assert weights_digest(weights) == "what it says"
+    os.utime(beside, ns=(0, 0))
+    assert weights_digest(weights) == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+@pytest.mark.parametrize("damage", ["cut", "tensor", "version", "other"])
+def test_a_damaged_file_is_refused(damage, runs, capfd, tmp_path):
+    model = runs.train("last-block") / "model.safetensors"
+    copy = tmp_path / "model.safetensors"
+    with safe_open(model, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(model)
+    match damage:
+        case "cut":
+            copy.write_bytes(model.read_bytes()[:-100])
+        case "tensor":
+            save_file({name: t for name, t in tensors.items() if name != "head.bias"}, copy, metadata)
+        case "version":
+            save_file(tensors, copy, metadata | {"format_version": "2"})
+        case "other":
+            save_file(tensors, copy)
+    message = {
+        "cut": "not a whole file of kept layers (",
+        "tensor": "tensor 'head.bias' has shape None, expected (2,)",
+        "version": "format_version is '2'; allowed: '1'",
+        "other": "format_version is None; allowed: '1'",
+    }[damage]
+    assert refusal(runs, capfd, "--model", str(copy), "hello").startswith(f"{copy}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "predict: no message; give texts, --file FILE, or - for standard input"),
+        (["hello", " "], "predict: message 2 is empty; give it a text or remove it"),
+        (["hello", "--file", "x"], "predict: texts and --file are both given"),
+        (["hello", "--column", "x"], "predict: --column names a column of --file"),
+        (["--file", "no-such-file"], "no-such-file: no such file; check the path"),
+    ],
+)
+def test_what_cannot_be_classified_is_refused_with_one_line(arguments, message, runs, capfd):
+    model = str(runs.train("last-block") / "model.safetensors")
+    assert refusal(runs, capfd, "--model", model, *arguments).startswith(message)
+
+
+def test_a_message_that_no_padding_would_have_to_cut_is_refused(runs, capfd):
+    model = str(runs.train("no-padding") / "model.safetensors")
+    line = refusal(runs, capfd, "--model", model, "hello", "x" * 129)
+    assert "message 2 has 129 tokens and no_padding never cuts; gpt2-small (124M) has 128 positions" in line
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "json"])
+@pytest.mark.parametrize("place", ["arguments", "lines", "csv", "tsv", "stdin"])
+def test_texts_come_from_many_places_and_go_out_in_three_forms(form, place, runs, capfd, tmp_path, monkeypatch):
+    texts = ['win "cash", now', "see you, mum £", "ok\u2028then"]
+    selected = ["--row", "last-block", "--seed", str(SEED), "--format", form]
+    runs.train("last-block")
+    match place:
+        case "arguments":
+            arguments = texts
+        case "lines":
+            (tmp_path / "lines").write_text("\r\n".join(texts), newline="", encoding="utf-8-sig")
+            arguments = ["--file", str(tmp_path / "lines")]
+        case "csv" | "tsv":
+            with open(tmp_path / f"table.{place}", "w", newline="") as file:
+                table = csv.writer(file, delimiter="," if place == "csv" else "\t")
+                table.writerows([["id", "said"], *enumerate(texts)])
+            arguments = ["--file", str(tmp_path / f"table.{place}"), "--column", "said"]
+        case "stdin":
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
+            arguments = ["-"]
+    said = output(runs, capfd, *selected, *arguments)
+    expected = list(load_predictor(runs.config, runs.train("last-block") / "model.safetensors").predict(texts))
+    if form == "text":
+        shown = [text.replace("\u2028", "?") for text in texts]
+        lines = [f"{p.label}\t{p.probability:.2%}\t{text}" for p, text in zip(expected, shown, strict=True)]
+        assert said.splitlines() == lines
+        return
+    lines = list(csv.DictReader(io.StringIO(said))) if form == "csv" else list(map(json.loads, said.split("\n")[:-1]))
+    for index, (line, p) in enumerate(zip(lines, expected, strict=True)):
+        assert (int(line["index"]), line["label"], line["text"]) == (index, p.label, texts[index])
+        numbers = [float(line[name]) for name in ("probability", "logit_0", "logit_1")]
+        assert numbers == pytest.approx([p.probability, *p.logits], rel=1e-6)
+
+
+def test_a_column_that_is_not_there_is_named(runs, capfd, tmp_path):
+    (tmp_path / "t.csv").write_text("id,text\n1,hello\n")
+    model = str(runs.train("last-block") / "model.safetensors")
+    line = refusal(runs, capfd, "--model", model, "--file", str(tmp_path / "t.csv"), "--column", "said")
+    assert line.startswith(f"{tmp_path / 't.csv'}: --column is 'said', which stands 0 times in the first line; allowed")
+
+
+def exported(runs: Runs, row: str, folder: Path, config: Config | None = None) -> Path:
+    kept = read_kept_model(runs.train(row) / "model.safetensors")
+    export(*kept, Paths((config or runs.config).results), folder)
+    return folder
+
+
+def python_of(page: Path) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    return code
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_transformers_gives_the_logits_of_training_when_read_as_the_exported_page_says(
+    row, runs, tmp_path, monkeypatch
+):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    monkeypatch.chdir(exported(runs, row, tmp_path / "exported"))
+    names: dict = {}
+    exec(python_of(Path("README.md")), names)
+    found = torch.stack([names["logits"](text) for text in runs.texts])
+    torch.testing.assert_close(found, runs.expected(row), rtol=0, atol=2e-5)
+    assert names["model"].config.id2label == {0: "fine", 1: "junk"}
+
+
+@pytest.mark.parametrize("row", ["last-block", "flexible"])
+def test_transformers_finds_every_tensor_and_no_other(row, runs, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    folder = exported(runs, row, tmp_path / "exported")
+    _, found = transformers.GPT2ForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"] and not found["mismatched_keys"]
+
+
+def test_a_batch_of_padded_messages_is_read_at_the_last_real_token(runs, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    model = transformers.GPT2ForSequenceClassification.from_pretrained(
+        exported(runs, "flexible", tmp_path / "x")
+    ).eval()
+    ids = [list(text.encode())[:48] for text in runs.texts]
+    padded = torch.tensor([message + [50256] * (48 - len(message)) for message in ids])
+    with torch.no_grad():
+        torch.testing.assert_close(model(padded).logits, runs.expected("flexible"), rtol=0, atol=2e-5)
+
+
+def test_an_exported_folder_holds_the_tokenizer_as_transformers_reads_it(runs, tmp_path, shared):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    kept, tensors = read_kept_model(runs.train("flexible") / "model.safetensors")
+    results = tmp_path / "results"
+    results.mkdir()
+    for part in ("weights", "dataset"):
+        (results / part).symlink_to(Path(runs.config.results) / part)
+    (results / "tokenizer").symlink_to(shared / "real" / "tokenizer")
+    export(replace(kept, tokenizer="gpt2"), tensors, Paths(str(results)), tmp_path / "exported")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
+    ours = tokenizer("gpt2", results / "tokenizer")
+    for text in ["Hello, you've won £1,000!!  Call 0800 NOW\n", "ü 漢字 \u2028", "  two  spaces "]:
+        assert theirs.encode(text, add_special_tokens=False) == ours(text)
+    answer = transformers.pipeline("text-classification", model=str(tmp_path / "exported"), truncation=True)(
+        "Hello " * 99
+    )
+    assert answer[0]["label"] in ("fine", "junk")
+
+
+def test_an_export_into_a_folder_that_holds_something_is_refused(runs, tmp_path):
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(InputError, match="is there already and not an empty folder; name another one"):
+        exported(runs, "last-block", tmp_path)
+
+
+def test_a_head_without_a_bias_gives_the_same_logits(runs):
+    """The bias that moves into the final norm is no rounding error."""
+    kept, tensors = read_kept_model(runs.train("last-block") / "model.safetensors")
+    whole = dict(whole_model(kept, tensors, Paths(runs.config.results)))
+    moved = whole["transformer.ln_f.bias"] - tensors["ln_f.bias"]
+    torch.testing.assert_close(whole["score.weight"] @ moved, tensors["head.bias"], rtol=0, atol=1e-6)
+    assert tensors["head.bias"].abs().max() > 1e-3
