@@ -16,9 +16,10 @@ from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
 PAGES = [
     CHECKOUT / "README.md",
     *sorted((CHECKOUT / "docs").glob("*.md")),
+    CHECKOUT / "CONTRIBUTING.md",
     *(CHECKOUT / page for page in ("config/README.md", "results/README.md", "workflow/profiles/README.md")),
 ]
-PROGRAMS = ("snakemake", "make", "python -m gpt2_ablations")
+PROGRAMS = ("snakemake", "make", "python -m gpt2_ablations", "cat messages.txt | python -m gpt2_ablations")
 
 # Run below, in this order, in a folder whose configuration names small inputs.
 HERE = [
@@ -33,6 +34,12 @@ HERE = [
     "python -m gpt2_ablations train --trainable_layers lora --lora_rank 16 --lora_alpha 16",
     "python -m gpt2_ablations train --trainable_layers last_two_blocks",
     "python -m gpt2_ablations train",
+    "snakemake --cores all row_4 --config keep_models=true",
+    'python -m gpt2_ablations predict --row 4 "You won a prize" "See you at eight"',
+    "python -m gpt2_ablations predict --row 4 --file messages.txt --format csv",
+    "python -m gpt2_ablations predict --row 4 --file messages.csv --column Text --format json",
+    "cat messages.txt | python -m gpt2_ablations predict --row 4 -",
+    "python -m gpt2_ablations export --row 4 --output spam-classifier",
     "snakemake --cores all partial",
     "snakemake --cores all readme",
     "python -m gpt2_ablations draw_rows --row ID",
@@ -43,11 +50,20 @@ HERE = [
     "snakemake --cores 1 clean_features",
 ]
 SLURM = "tests/slurm"
+OWN_TABLE = [
+    'python -m gpt2_ablations pretrain_miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
+    ' "n_positions": 64, "source": "mini.safetensors"}}\' --output mini.safetensors',
+    "python -m gpt2_ablations check --config config/config.yaml mine.yaml",
+    'python -m gpt2_ablations predict --config results/reviews/config.yaml --row lora "I loved every minute of it."',
+    "python -m gpt2_ablations export --config results/reviews/config.yaml --row lora --output my-classifier",
+]
 ELSEWHERE = {
-    "make demo": ".ci/run",
-    "make test": ".ci/run",
+    **dict.fromkeys(("make demo", "make test", "make lint", "make test-slurm"), ".ci/run"),
+    **dict.fromkeys(("make setup-test", "make format", "make test-all", "make test-faults"), "by hand"),
     "make resume": "tests/faults/test_kills.py",
     "make setup-slurm": "Makefile, test-slurm",
+    **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},
+    "python -m gpt2_ablations predict": "tests/unit/test_prediction.py",
     "make bench": "no test: it takes half an hour and judges nothing",
     "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
@@ -116,6 +132,8 @@ def manual(tmp_path_factory) -> Workshop:
     write_yaml(config / "experiments.yaml", experiments)
     (workshop.folder / "mine.yaml").write_text(mine)
     shutil.copy(workshop.folder / "messages.tsv", workshop.folder / "my_messages.tsv")
+    (workshop.folder / "messages.txt").write_text("win a prize\nsee you\n")
+    (workshop.folder / "messages.csv").write_text("Number,Text\n1,win a prize\n2,see you\n")
     return workshop
 
 
