@@ -75,7 +75,7 @@ class Cluster(Workshop):
                 command = process.cmdline()
                 if command[1:4] != ["-m", "gpt2_ablations", "train"] or process.cwd() != str(self.folder):
                     continue
-                if command[command.index("--row") + 1] == row:
+                if f"--row={row}" in command:
                     found.append(process)
         return sorted(found, key=psutil.Process.create_time)
 

@@ -114,10 +114,6 @@ def comparison_markdown(config: Config, experiments: dict[str, Experiment]) -> s
     return "\n\n".join(parts) + "\n"
 
 
-def _bullets(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
 def _ran(runs: Runs, seeds: list[int]) -> list[str]:
     """Which rows ran, and with how many of the seeds."""
     missing = [row for row, found in runs.items() if not found]

@@ -1,0 +1,149 @@
+"""Every command that a page of the manual shows is run, here or in the place that is named for it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import CHECKOUT, write_yaml
+from tests.workflow import test_your_own_table
+from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
+
+PAGES = [
+    CHECKOUT / "README.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *(CHECKOUT / page for page in ("config/README.md", "results/README.md", "workflow/profiles/README.md")),
+]
+PROGRAMS = ("snakemake", "make", "python -m gpt2_ablations")
+
+# Run below, in this order, in a folder whose configuration names small inputs.
+HERE = [
+    "python -m gpt2_ablations check",
+    "python -m gpt2_ablations check-sources",
+    "snakemake --cores all -n",
+    "snakemake -n",
+    "make table",
+    "snakemake --cores all",
+    "snakemake --cores all row_11",
+    "snakemake --cores all row_4 --config keep_models=true",
+    'python -m gpt2_ablations predict --row 4 "You won a prize" "See you at eight"',
+    "python -m gpt2_ablations predict --row 4 --file messages.txt --format csv",
+    "python -m gpt2_ablations predict --row 4 --file messages.csv --column Text --format json",
+    "python -m gpt2_ablations export --row 4 --output spam-classifier",
+    "snakemake --cores all row_long",
+    "python -m gpt2_ablations train --trainable_layers lora --lora_rank 16 --lora_alpha 16",
+    "python -m gpt2_ablations train --trainable_layers last_two_blocks",
+    "python -m gpt2_ablations train",
+    "snakemake --cores all partial",
+    "snakemake --cores all readme",
+    "python -m gpt2_ablations draw_rows --row ID",
+    "snakemake --report results/report.html",
+    "snakemake --cores all --batch table=1/20",
+    "snakemake --cores all --configfile mine.yaml",
+    "snakemake --cores all --touch",
+    "snakemake --cores 1 clean_features",
+]
+SLURM = "tests/slurm"
+ELSEWHERE = {
+    "make demo": ".ci/run",
+    "make test": ".ci/run",
+    "make resume": "tests/faults/test_kills.py",
+    "make setup-slurm": "Makefile, test-slurm",
+    "make bench": "no test: it takes half an hour and judges nothing",
+    "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
+    "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
+    "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet": SLURM,
+    "snakemake --workflow-profile workflow/profiles/slurm --configfile config/demo.yaml --config device=cuda": SLURM,
+    "snakemake row_1 --workflow-profile workflow/profiles/slurm --jobs 100000 --slurm-array-jobs train"
+    " --set-resources train:slurm_partition=gpu train:mem_mb=8000 train:runtime=60": SLURM,
+    "snakemake --workflow-profile workflow/profiles/workstation": "tests/workflow/test_profiles.py",
+}
+ELSEWHERE |= {
+    command: "tests/workflow/test_your_own_table.py"
+    for command in test_your_own_table.COMMANDS
+    if command not in HERE and not command.startswith("cat ")
+}
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page: lines after `$ ` in console blocks, and code in the text that names a program."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+        for line in re.findall(r"^\$ ((?:.*\\\n)*.*)$", block, flags=re.MULTILINE):
+            found += re.sub(r"\s+#.*", "", line.replace("\\\n", " ")).split(" && ")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found += re.findall(r"`([^`]+)`", prose)
+    found = [" ".join(command.split()) for command in found]
+    return [command for command in found if command.startswith(tuple(f"{program} " for program in PROGRAMS))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_every_command_of_a_page_is_run_somewhere(page):
+    assert [command for command in commands(page.read_text()) if command not in {*HERE, *ELSEWHERE}] == []
+
+
+def test_commands_are_found_and_none_is_run_that_no_page_shows():
+    shown = {command for page in PAGES for command in commands(page.read_text())}
+    assert {*HERE, *ELSEWHERE} == shown
+
+
+def test_pages_link_to_files_that_exist():
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(CHECKOUT)}: {target}")
+    assert broken == []
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (CHECKOUT / page).read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory) -> Workshop:
+    """A checkout whose own configuration names small inputs, three rows of the table, and the README's examples."""
+    workshop = make_workshop(tmp_path_factory.mktemp("manual") / "checkout")
+    for file in ("README.md", "Makefile"):
+        shutil.copy(CHECKOUT / file, workshop.folder)
+    config = workshop.folder / "config"
+    settings = yaml.safe_load((config / "config.yaml").read_text())
+    small = yaml.safe_load((workshop.folder / "override.yaml").read_text())
+    del small["experiments"], small["models"]
+    write_yaml(config / "config.yaml", settings | small | {"rows": ["1", "2", "11"]})
+    models = yaml.safe_load((config / "models.yaml").read_text())
+    write_yaml(config / "models.yaml", {name: DIMENSIONS | {"source": "tiny.safetensors"} for name in models})
+    example, mine = code_blocks("README.md", "yaml")
+    experiments = yaml.safe_load((config / "experiments.yaml").read_text())
+    experiments["rows"] |= yaml.safe_load(example)["rows"]
+    # As long as a small model's positions allow.
+    experiments["rows"]["long"]["context_length"] = 64
+    experiments["defaults"] = (experiments.get("defaults") or {}) | {"num_epochs": 1}
+    write_yaml(config / "experiments.yaml", experiments)
+    (workshop.folder / "mine.yaml").write_text(mine)
+    shutil.copy(workshop.folder / "messages.tsv", workshop.folder / "my_messages.tsv")
+    (workshop.folder / "messages.txt").write_text("see you at 3\nwin a prize 9\n")
+    (workshop.folder / "messages.csv").write_text("Label,Text\n0,see you at 3\n1,win a prize 9\n")
+    return workshop
+
+
+@pytest.mark.parametrize("command", HERE)
+def test_a_command_of_the_manual_works(manual, command):
+    environment = Path(sys.executable).parent.parent
+    command = command.replace("--row ID", "--row 11")
+    if command.startswith("make "):
+        command += f" --assume-old={environment}/.installed VENV={environment}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=manual.folder,
+        env=os.environ | {"PATH": f"{environment}/bin:{os.environ['PATH']}", "PYTHONPATH": str(manual.folder / "src")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
