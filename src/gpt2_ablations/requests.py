@@ -2,7 +2,7 @@
 
 Memory is a sum of parts. A number takes 4 bytes, C is n_embd:
 
-- Python, torch and its buffers: HOST_MB; with a graphics card CUDA_HOST_MB more.
+- Python, torch and its buffers: HOST_MB; with a graphics card CUDA_HOST_MB more; on a cluster SNAKEMAKE_MB more.
 - To train, the features: C numbers a position kept. They are mapped, but read whole.
 - To train, the weights: one number for each that is frozen (with LoRA); three for each that is trained, with AdamW's
   two moments; then gradients, a number for each, or activations with the embeddings' gradient, whichever is more: the
@@ -36,6 +36,8 @@ VOCABULARY_SIZE = 50257
 # libraries and a context: allowed, not measured.
 HOST_MB = 450
 CUDA_HOST_MB = 3072
+# On a cluster each job is a Snakemake that runs the command: its process has 130 MiB, and counts.
+SNAKEMAKE_MB = 160
 # The context and the libraries' workspaces on a card: allowed for, not measured.
 CUDA_DEVICE_MB = 1024
 MARGIN = 1.15

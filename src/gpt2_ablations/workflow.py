@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
 from .files import cannot_be_written, write_text_whole
 from .paths import DEMO_FOLDER, MODEL_FILE, Paths
-from .requests import EXPECTED, Messages, Request, feature_request, read_messages, threads, train_request
+from .requests import EXPECTED, SNAKEMAKE_MB, Messages, Request, feature_request, read_messages, threads, train_request
 from .sources.places import SourceError, is_local, local_path, shown
 from .yamlfile import load_yaml
 
@@ -137,7 +137,8 @@ class Plan:
     def _request(
         self, formula: Callable[..., Request], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
     ) -> Request:
-        return formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
+        request = formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
+        return request if self.local else replace(request, host_mb=request.host_mb + SNAKEMAKE_MB)
 
     def _messages(self) -> Messages:
         try:
