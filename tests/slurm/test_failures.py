@@ -74,6 +74,9 @@ def test_a_node_lost_during_training_changes_nothing(lab: Lab, cluster, undistur
 def test_a_job_of_a_killed_snakemake_spoils_nothing(lab: Lab, cluster, undisturbed, late):
     with cluster.started() as running:
         (old,) = cluster.wait_for_training("2")
+        # A job that has not begun its log yet would take the place of the next one.
+        log = cluster.results / "logs" / "train" / "2" / "seed-123.log"
+        wait_until(lambda: log.exists() and "epoch 1:" in log.read_text(), 60, "the first epoch ends")
         running.send_signal(signal.SIGKILL)
         running.wait()
         # A slow node: the old job is still there when the new one comes.
