@@ -19,7 +19,16 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 # Huge pages for large buffers: fewer page faults where every step allocates its activations anew. torch reads it once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from .config import ROW_ID, Config, load_config, load_experiments, load_models, select_rows
+from .config import (
+    ROW_ID,
+    Config,
+    check_against_model,
+    load_config,
+    load_experiments,
+    load_models,
+    named_model,
+    select_rows,
+)
 from .errors import InputError, Superseded
 from .experiment import Experiment, add_experiment_flags, experiment_from_flags
 from .files import remove_unfinished
@@ -57,6 +66,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command(check_command)
     command(check_sources_command)
+    sub = command(plan_command)
+    sub.add_argument("--row", nargs="+", action="extend", type=_row_id, metavar="ID", help="default: the selected rows")
+    sub.add_argument("--json", action="store_true", help="as data, for programs")
+    sub = command(status_command)
+    sub.add_argument("--row", nargs="+", action="extend", type=_row_id, metavar="ID", help="default: the selected rows")
+    sub.add_argument(
+        "--watch", action="store_true", help="keep looking until all is done; in a pipe, print what changes"
+    )
+    sub.add_argument("--json", action="store_true", help="as data, for programs")
     command(fetch_messages_command)
     command(fetch_tokenizer_command)
     command(fetch_weights_command).add_argument("--model", required=True, help="a name in the models file")
@@ -158,6 +176,30 @@ def check_sources_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"no source has {', '.join(lacking)}")
 
 
+def plan_command(arguments: argparse.Namespace) -> None:
+    """say what a run would fetch, compute and need, and how long it would take here"""
+    from .plan_report import format_plan
+    from .run_plan import plan_run
+    from .workflow import load_plan
+
+    plan = plan_run(load_plan(arguments.config, arguments.row))
+    print(json.dumps(plan.as_json(), indent=2) if arguments.json else format_plan(plan))
+
+
+def status_command(arguments: argparse.Namespace) -> None:
+    """show how far each row of a running or finished workflow is"""
+    from .status import look
+    from .status_report import format_status, watch
+    from .workflow import load_plan
+
+    plan = load_plan(arguments.config, arguments.row)
+    if arguments.watch:
+        watch(plan, as_json=arguments.json)
+    else:
+        status = look(plan)
+        print(json.dumps(status.as_json(), indent=2) if arguments.json else format_status(status))
+
+
 def fetch_messages_command(arguments: argparse.Namespace) -> None:
     """download the messages, or take a local copy"""
     from . import jobs
@@ -174,9 +216,16 @@ def fetch_tokenizer_command(arguments: argparse.Namespace) -> None:
 
 def fetch_weights_command(arguments: argparse.Namespace) -> None:
     """fetch and check the weights of one GPT-2 size"""
-    from . import jobs
+    from .paths import Paths
+    from .progress import job_progress
 
-    jobs.fetch_weights(load_config(arguments.config), arguments.model)
+    config = load_config(arguments.config)
+    named_model(arguments.model, load_models(config.models), "fetch_weights: model", config.models)
+    paths = Paths(config.results)
+    with job_progress(paths.progress(paths.weights(arguments.model)), job="fetch"):
+        from . import jobs
+
+        jobs.fetch_weights(config, arguments.model)
 
 
 def split_messages_command(arguments: argparse.Namespace) -> None:
@@ -195,26 +244,36 @@ def tokenize_command(arguments: argparse.Namespace) -> None:
 
 def extract_features_command(arguments: argparse.Namespace) -> None:
     """run the frozen part of a model over all messages"""
-    from . import jobs
     from .feature_spec import FeatureSpec
+    from .paths import Paths
+    from .progress import job_progress
 
     try:
         spec = FeatureSpec(**_json("--spec", arguments.spec))
     except TypeError as error:
         raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
-    jobs.extract_features(load_config(arguments.config), spec, arguments.output)
+    config = load_config(arguments.config)
+    with job_progress(Paths(config.results).progress(arguments.output), job="features"):
+        from . import jobs
+
+        jobs.extract_features(config, spec, arguments.output)
 
 
 def train_command(arguments: argparse.Namespace) -> None:
     """finetune one row; takes the document's flags"""
+    from .paths import Paths
+    from .progress import job_progress
+
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
-    from . import jobs
-
+    check_against_model(experiment, load_models(config.models), "train", config.models)
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
-    metrics = jobs.train(config, experiment, seed, arguments.row, arguments.features, output)
+    with job_progress(Paths(config.results).progress(output), job="train", row=arguments.row, seed=seed):
+        from . import jobs
+
+        metrics = jobs.train(config, experiment, seed, arguments.row, arguments.features, output)
     row = "" if arguments.row == "manual" else f"row {arguments.row}, "
     print(
         f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"

@@ -173,3 +173,11 @@ def _try(cards: list[Card], folder: Path) -> tuple[Card | None, str]:
         _held.append(lock)
         return card, ""
     return None, "; ".join(in_the_way)
+
+
+def memory_mb() -> list[int]:
+    """The memory of each of this machine's cards in MiB, in nvidia-smi's order."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return [int(line) for line in map(str.strip, listed.splitlines()) if line.isdecimal()]

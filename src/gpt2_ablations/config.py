@@ -1,6 +1,7 @@
 """The configuration: general settings, models and rows, read from YAML and checked as a whole."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -195,7 +196,7 @@ def _same(one: object, other: object) -> bool:
     return one == other or repr(one) == repr(other)  # not-a-number is no number's equal
 
 
-def load_config(paths: list[str | Path]) -> Config:
+def load_config(paths: Sequence[str | Path]) -> Config:
     """Read configuration files; later ones override earlier ones (mappings merge, lists are replaced).
 
     Raises:
@@ -281,16 +282,24 @@ def load_experiments(path: str | Path, models: dict[str, ModelConfig], models_fi
     return experiments
 
 
+def named_model(name: str, models: dict[str, ModelConfig], where: str, models_file: str) -> ModelConfig:
+    """The model of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in models:
+        raise InputError(f"{where} is '{name}', not in {models_file}; {allowed_names(name, models)}")
+    return models[name]
+
+
 def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], where: str, models_file: str) -> None:
     """Check what a row asks of its model.
 
     Raises:
         InputError: the model is unknown, has too few positions or too few blocks.
     """
-    if experiment.model_size not in models:
-        known = allowed_names(experiment.model_size, models)
-        raise InputError(f"{where}: model_size is '{experiment.model_size}', not in {models_file}; {known}")
-    model = models[experiment.model_size]
+    model = named_model(experiment.model_size, models, f"{where}: model_size", models_file)
     length = experiment.context_length
     if isinstance(length, int) and length > model.n_positions and not experiment.no_padding:
         raise InputError(

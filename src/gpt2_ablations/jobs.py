@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import sources
+from . import progress, sources
 from .batches import ModelInputs
 from .checkpoints import Checkpoint, stamp
-from .config import Config, ModelConfig, check_against_model, load_models
+from .config import Config, ModelConfig, load_models
 from .dataset import CLASSES, SPLITS, read_split, split_messages
 from .errors import InputError
 from .experiment import NO_IGNORE_INDEX, Experiment
@@ -50,7 +50,7 @@ from .tokens import (
     tokenizer,
 )
 from .training import LEARNING_RATE, WEIGHT_DECAY, Finetuning, build_classifier, count_parameters
-from .validation import allowed_names
+from .training_progress import TrainingProgress
 from .weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
 from .workflow import PACKAGE, TRAINING_CODE, digest, digest_file
 
@@ -67,11 +67,7 @@ def fetch_tokenizer(config: Config) -> None:
 
 def fetch_weights(config: Config, model_size: str) -> None:
     """Fetch a model's weights, check every tensor, and write their sha256 beside them."""
-    models = load_models(config.models)
-    if model_size not in models:
-        known = allowed_names(model_size, models)
-        raise InputError(f"fetch_weights: model is '{model_size}', not in {config.models}; {known}")
-    model = models[model_size]
+    model = load_models(config.models)[model_size]
     destination = Paths(config.results).weights(model_size)
     entry = f"{config.models}: {model_size}"
     accepted = False
@@ -146,12 +142,13 @@ def _shards(
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
     with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
 
-        def progress(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             stop_if_superseded()
             bar.total = total
             bar.update(done - bar.n)
+            progress.report("features", done, total)
 
-        yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, progress)
+        yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, report)
 
 
 def train(
@@ -167,9 +164,7 @@ def train(
     Returns: the metrics.
     """
     set_up_torch(config.precision)
-    models = load_models(config.models)
-    check_against_model(experiment, models, "train", config.models)
-    model = models[experiment.model_size]
+    model = load_models(config.models)[experiment.model_size]
     paths = Paths(config.results)
     output.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is better known before the training
     _warn(experiment)
@@ -196,7 +191,8 @@ def train(
     finetuning = Finetuning(experiment, classifier, inputs, seed, device, config.precision, config.micro_batch_size)
     settings = _settings(config, experiment, seed, model, paths, features_file, device)
     checkpoint = Checkpoint(paths.checkpoint(output), settings, config.checkpoint_every_epoch)
-    result = finetuning.run(checkpoint)
+    steps = experiment.num_epochs * (len(inputs["train"]) // experiment.batch_size)
+    result = finetuning.run(checkpoint, TrainingProgress(experiment.num_epochs, steps))
     metrics = {
         "row": row,
         "seed": seed,

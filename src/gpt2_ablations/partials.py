@@ -16,7 +16,7 @@ GIVEN_UP_AFTER = 7 * 24 * 3600  # seconds
 
 def partial_path(path: Path) -> Path:
     """The name under which this process writes `path`, in the same folder."""
-    return path.with_name(f".{path.name}.{_home()}.{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{home()}.{os.getpid()}.part")
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -28,13 +28,14 @@ def remove_abandoned(folder: Path) -> None:
                 os.unlink(entry)
 
 
-def _is_abandoned(entry: os.DirEntry, home: str, process: int) -> bool:
-    if home == _home():
-        return not _is_alive(process)
+def _is_abandoned(entry: os.DirEntry, written_in: str, process: int) -> bool:
+    if written_in == home():
+        return not is_alive(process)
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > GIVEN_UP_AFTER
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -45,7 +46,7 @@ def _is_alive(process: int) -> bool:
 
 
 @functools.cache
-def _home() -> str:
+def home() -> str:
     """Names the place in which this process's id means this process: a machine, since its start, and a container."""
     parts = [platform.node()]
     with suppress(OSError):

@@ -49,9 +49,19 @@ class Paths:
 
     def checkpoint(self, run: Path) -> Path:
         """Where the training whose results go to the folder `run` keeps its checkpoint."""
-        inside = run.is_relative_to(self.results)
-        parts = run.relative_to(self.results).parts if inside else run.absolute().parts[1:]
-        return self._path("checkpoints", ".".join(parts) + ".safetensors")
+        return self._path("checkpoints", f"{self._in_one_word(run)}.safetensors")
+
+    @property
+    def all_progress(self) -> Path:
+        return self._path("progress")
+
+    def progress(self, made: Path) -> Path:
+        """Where the job that makes a file, or a run's folder, says how far it is."""
+        return self.all_progress / f"{self._in_one_word(made)}.json"
+
+    def _in_one_word(self, path: Path) -> str:
+        inside = path.is_relative_to(self.results)
+        return ".".join(path.relative_to(self.results).parts if inside else path.absolute().parts[1:])
 
     @property
     def table(self) -> Path:
@@ -71,6 +81,12 @@ class Paths:
 
     def train_log(self, row: str, seed: int | str) -> Path:
         return self._path("logs", "train", row, f"seed-{seed}.log")
+
+    def features_log(self, identity: str) -> Path:
+        return self._path("logs", "extract_features", f"{identity}.log")
+
+    def weights_log(self, model: str) -> Path:
+        return self._path("logs", "fetch_weights", f"{model_folder(model)}.log")
 
     def page(self, name: str) -> Path:
         return self._path("pages", f"{name}.html")

@@ -141,18 +141,22 @@ class Finetuning:
         self.result = Result()
         self._halved = False
         self._pending: list[tuple[int, Tensor]] = []
+        self._on_step: Callable[[list[Step]], None] = lambda history: None
 
-    def run(self, checkpoint: Checkpoint | None = None) -> Result:
+    def run(self, checkpoint: Checkpoint | None = None, on_step: Callable[[list[Step]], None] | None = None) -> Result:
         """Train all epochs, then evaluate the three splits.
 
         Args:
             checkpoint: what an earlier process may have kept, and where this one keeps what it has done.
+            on_step: called with the history so far, at the beginning, after each update and at each epoch's end.
 
         Raises:
             InputError: a batch has no loss (all its labels are ignored), the loss is not finite, or the device's memory
                 is too small.
         """
         first_epoch, seconds = self._go_on_from(checkpoint)
+        self._on_step = on_step or self._on_step
+        self._on_step(self.result.history)
         started = time.perf_counter() - seconds
         for epoch in range(first_epoch, self.experiment.num_epochs + 1):
             self._train_epoch(epoch)
@@ -204,16 +208,12 @@ class Finetuning:
                 self._evaluate_losses(earlier)
             self._update()
             self._evaluate_losses(last)
+            self._on_step(self.result.history)
         line = self.result.history[-1]
         line.train_acc = self._accuracy("train", EVALUATION_BATCHES)
         line.val_acc = self._accuracy("validation", EVALUATION_BATCHES)
         self._settle_losses()
-        print(
-            f"epoch {epoch}: training accuracy {line.train_acc:.2%}, validation accuracy {line.val_acc:.2%}"
-            f" (of {EVALUATION_BATCHES} batches)",
-            file=sys.stderr,
-            flush=True,
-        )
+        self._on_step(self.result.history)
 
     def _in_pieces(self, work: Callable[[], Done]) -> Done:
         """Do some work; if the device's memory is too small for it, from here on in pieces of half the size.
@@ -297,12 +297,6 @@ class Finetuning:
         line.train_loss = self._mean_loss(step, "train")
         line.val_loss = self._mean_loss(step, "validation")
         self._settle_losses()
-        print(
-            f"epoch {line.epoch}, step {step}:"
-            f" training loss {line.train_loss:.3f}, validation loss {line.val_loss:.3f}",
-            file=sys.stderr,
-            flush=True,
-        )
 
     def _settle_losses(self) -> None:
         """Bring the batch losses from the device, and stop at the first one that is not finite."""

@@ -16,7 +16,16 @@ import yaml
 from .analysis.labels import load_defaults, row_labels
 from .cards import visible_cards
 from .checks import check_reports, check_results_folder
-from .config import Config, ModelConfig, load_experiments, load_models, model_folder, parse_config, select_rows
+from .config import (
+    Config,
+    ModelConfig,
+    load_config,
+    load_experiments,
+    load_models,
+    model_folder,
+    parse_config,
+    select_rows,
+)
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
@@ -86,6 +95,10 @@ class Plan:
         """The metrics of a row with every seed."""
         return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
 
+    def runs_of(self, row: str) -> list[Path]:
+        """The same as paths."""
+        return [Path(file) for file in self.run_files(row)]
+
     def kept_models(self, row: str) -> list[str]:
         """The trained layers that a row keeps, with every seed; none unless the configuration says so."""
         seeds = self.config.seeds if self.config.keep_models else []
@@ -131,8 +144,15 @@ class Plan:
 
     def feature_request(self, identity: str, threads: int) -> Request:
         """What the making of a feature file asks for."""
-        spec = self.spec(identity)
+        return self.request_of(self.spec(identity), threads)
+
+    def request_of(self, spec: FeatureSpec, threads: int) -> Request:
+        """What the making of such features asks for."""
         return self._request(feature_request, spec, self.models[spec.model_size], threads)
+
+    def with_config(self, config: Config) -> "Plan":
+        """The same rows under other general settings."""
+        return replace(self, config=config, specs={})
 
     def _request(
         self, formula: Callable[..., Request], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
@@ -190,6 +210,29 @@ def make_plan(
     return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
+def load_plan(paths: list[str], rows: list[str] | None = None) -> Plan:
+    """The same from configuration files, for this machine.
+
+    Args:
+        rows: these alone, in place of the configuration's.
+
+    Raises:
+        InputError: something in them is wrong.
+    """
+    config = load_config(paths)
+    if rows:
+        config = config.model_copy(update={"rows": list(dict.fromkeys(rows))})
+    models = load_models(config.models)
+    experiments = load_experiments(config.experiments, models, config.models)
+    selected = select_rows(config, experiments)
+    return Plan(config, models, experiments, selected, Paths(config.results), local=True, cores=usable_cores())
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _from_here(path: str) -> str:
     """A path as its user would write it: relative to this folder if it lies below it."""
     path = os.path.abspath(path)
@@ -240,13 +283,13 @@ def who_works_in(folder: Path) -> str | None:
     return None
 
 
-def write_config(merged: dict, path: Path) -> None:
-    """Write the merged configuration where the jobs read it, if it is not there already.
+def write_config(config: Config, path: Path) -> None:
+    """Write the merged and checked configuration where the jobs read it, if it is not there already.
 
     Raises:
         InputError: the results folder cannot be written.
     """
-    text = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text_whole(path, text)
 

@@ -73,7 +73,7 @@ def test_a_file_of_another_machine_is_kept_for_a_week(tmp_path, monkeypatch):
     # The number of a process that does not run here, though there it may.
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    monkeypatch.setattr(partials, "_home", lambda: "0123456789ab")
+    monkeypatch.setattr(partials, "home", lambda: "0123456789ab")
     monkeypatch.setattr(os, "getpid", lambda: dead.pid)
     there = partial_path(tmp_path / "file")
     monkeypatch.undo()

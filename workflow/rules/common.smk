@@ -2,6 +2,7 @@ import json
 import os
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 # Not `workflow.basedir`: that is another's when it uses this workflow as a module.
@@ -10,6 +11,7 @@ SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.errors import InputError
+from gpt2_ablations.first_screen import first_screen
 from gpt2_ablations.module_use import check_module, module_config
 from gpt2_ablations.paths import MODEL_FILE
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
@@ -84,13 +86,14 @@ def begin():
     """Keep other runs out of the results folder, and write the configuration that jobs read."""
     try:
         hold_results(Path(PATHS.results))
-        write_config(config, PATHS.config)
+        write_config(PLAN.config, PATHS.config)
     except InputError as error:
         sys.exit(f"error: {error}")
 
 
 onstart:
     begin()
+    print(first_screen(PLAN, Counter(job.rule.name for job in workflow.dag.needrun_jobs())), file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module, and does not say yet whether this is a dry run, which writes it too.

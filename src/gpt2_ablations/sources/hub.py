@@ -23,6 +23,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from ..files import write_whole
 from ..logs import progress_stream
+from ..progress import report
 from .places import SourceError, check_address, check_redirect, sha256_of
 from .retries import Pace, Patience, TooSlow, answer_in_time, with_retries
 
@@ -126,6 +127,12 @@ def link_or_copy(path: Path, destination: Path) -> None:
 class _Bar(tqdm):
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings | {"file": progress_stream()})
+        self._bytes = settings.get("initial") or 0  # the bar itself stands still where it is not shown
+
+    def update(self, n=1):
+        self._bytes += n or 0
+        report("download", self._bytes, self.total)
+        return super().update(n)
 
 
 def _download(place: HubPlace, sha256: str | None, patience: Patience, again: bool = False) -> Path:

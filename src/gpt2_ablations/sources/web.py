@@ -9,6 +9,7 @@ import urllib3
 from tqdm import tqdm
 
 from ..logs import progress_stream
+from ..progress import report
 from .places import SourceError, check_address, check_redirect, name_in
 from .retries import Pace, Patience, answer_in_time, with_retries
 
@@ -109,6 +110,7 @@ class _Transfer:
             while chunk := _read(response, self.patience):
                 file.write(chunk)
                 bar.update(len(chunk))
+                report("download", file.tell(), total)
                 self._refuse_giant(file.tell())
                 pace.count(len(chunk))
 

@@ -1,0 +1,113 @@
+"""The operations that a forecast counts are those that the real code runs."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpt2_ablations.config import ModelConfig, load_config
+from gpt2_ablations.experiment import make_experiment
+from gpt2_ablations.feature_spec import feature_spec
+from gpt2_ablations.features import Features, extract, plan_features, split_features
+from gpt2_ablations.jobs import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.training import Finetuning, build_classifier
+from gpt2_ablations.weights import RandomWeights
+from gpt2_ablations.work import Lengths, expected_lengths, feature_work, training_work
+from tests.conftest import CHECKOUT
+
+CPU = torch.device("cpu")
+MODEL = ModelConfig(n_layer=3, n_head=2, n_embd=32, n_positions=24, source="none: random weights")
+CONFIG = load_config([CHECKOUT / "config" / "config.yaml"])
+KINDS = {
+    "last_block": {},
+    "last_two_blocks": {"trainable_layers": "last_two_blocks"},
+    "all": {"trainable_layers": "all"},
+    "lora": {"trainable_layers": "lora", "lora_rank": 4},
+    "average": {"average_embeddings": True},
+    "first": {"trainable_token_pos": "first"},
+    "flexible": {"trainable_token_pos": "flexible"},
+    "flexible-all": {"trainable_token_pos": "flexible", "trainable_layers": "all"},
+    "no-padding": {"no_padding": True, "batch_size": 1},
+    "long": {"context_length": "model_context_length", "trainable_layers": "all"},
+}
+FROZEN = {
+    "head": {"trainable_layers": "last_layer"},
+    "head-of-mean": KINDS["average"] | {"trainable_layers": "last_layer"},
+}
+
+
+def tokens() -> dict[str, TokenizedSplit]:
+    generator = torch.Generator().manual_seed(7)
+    splits = {}
+    for split, count in {"train": 41, "validation": 30, "test": 10}.items():
+        lengths = torch.randint(1, 20, (count,), generator=generator)
+        ids = torch.randint(50256, (int(lengths.sum()),), generator=generator)
+        splits[split] = TokenizedSplit(ids, lengths, torch.randint(2, (count,), generator=generator))
+    return splits
+
+
+LENGTHS = Lengths(*(split.lengths.numpy() for split in tokens().values()))
+
+
+def counted(work) -> float:
+    """What PyTorch counts while some work is done, attention as the products it stands for."""
+
+    def product(result_shape, one_shape, other_shape, *rest, **more) -> int:
+        return 2 * one_shape[0] * one_shape[1] * other_shape[1]
+
+    in_place = {torch.ops.aten.addmm_: product}
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.fixture
+def row(request, monkeypatch):
+    """A row's settings, its frozen part and what computes that."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # whose products PyTorch does not count
+    experiment = make_experiment({"weights": "random", "num_epochs": 2, "batch_size": 4} | request.param, "here")
+    spec = feature_spec(experiment, MODEL, 1, "float32")
+    plan = spec and plan_features(spec, MODEL, tokens())
+    return experiment, spec, plan, lambda: list(extract(spec, MODEL, plan, lambda: RandomWeights(MODEL, 1), CPU, 64))
+
+
+@pytest.mark.parametrize("row", (KINDS | FROZEN).values(), ids=KINDS | FROZEN, indirect=True)
+def test_operations_of_the_frozen_part_are_counted(row):
+    _, spec, _, run = row
+    if spec is None:
+        pytest.skip("nothing is frozen in this row")
+    assert feature_work(spec, MODEL, CONFIG, LENGTHS).operations == pytest.approx(counted(run), rel=0.01)
+
+
+@pytest.mark.parametrize("row", KINDS.values(), ids=KINDS, indirect=True)
+def test_operations_of_the_training_are_counted(row):
+    experiment, spec, plan, run = row
+    if spec is None:
+        inputs = inputs_from_tokens(experiment, tokens(), context_positions(experiment, tokens(), MODEL.n_positions))
+    else:
+        hidden = torch.cat(run())
+        inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), plan.context, 0.0, 0.0))
+    training = Finetuning(experiment, build_classifier(experiment, MODEL, RandomWeights(MODEL, 1), 1), inputs, 1, CPU)
+    # Which messages are drawn for an evaluation is counted on average.
+    expected = training_work(experiment, MODEL, CONFIG, LENGTHS).operations
+    assert expected == pytest.approx(counted(training.run), rel=0.06)
+
+
+def test_more_of_anything_is_more_work():
+    model = MODEL.model_copy(update={"n_embd": 64, "n_head": 4})
+    row = make_experiment({"trainable_layers": "all"}, "here")
+    base = training_work(row, MODEL, CONFIG, LENGTHS)
+    wider = training_work(row, model, CONFIG, LENGTHS)
+    longer = training_work(
+        make_experiment({"trainable_layers": "all", "num_epochs": 10}, "here"), MODEL, CONFIG, LENGTHS
+    )
+    assert wider.operations > 2 * base.operations and wider.moved > 1.9 * base.moved
+    assert 1.8 < longer.operations / base.operations < 2 and longer.steps == 2 * base.steps
+
+
+def test_messages_that_are_not_here_are_expected_to_be_as_the_document_s():
+    lengths = expected_lengths()
+    assert [len(lengths.train), len(lengths.validation), len(lengths.test)] == [1045, 149, 300]
+    assert lengths.all.max() == 120 and 28 < np.mean(lengths.all) < 34 and not lengths.known
