@@ -4,7 +4,7 @@
 
 Every case runs in a process of its own, so that its peak memory is its own. The matrix-product rate is the best of 10
 of a 4096 x 4096 float32 torch.mm, taken before each case: on a shared machine it drifts. FLOPs are 2 m n k of every
-product, attention over the full square; everything else is free.
+product, attention over the full square; everything else is free. The forecast is what `plan` would expect.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from gpt2_ablations.machine import device_name
 from tests.benchmarks.cases import CASES
 from tests.conftest import environment
 
-COLUMNS = ("case", "seconds", "peak MiB", "GFLOP/s", "of the rate", "plain / this", "remark")
+COLUMNS = ("case", "seconds", "forecast / this", "peak MiB", "GFLOP/s", "of the rate", "plain / this", "remark")
 
 
 def run_case(name: str, folder: Path) -> dict:
@@ -39,6 +39,7 @@ def line(result: dict) -> str:
     cells = [
         result["case"],
         f"{result['seconds']:.3g}",
+        f"{result['forecast_seconds'] / result['seconds']:.2f}" if "forecast_seconds" in result else "",
         f"{result['peak_mb']:.0f}",
         f"{rate:.0f}" if rate else "",
         f"{rate / result['mm_gflops']:.0%} of {result['mm_gflops']:.0f}" if rate else "",

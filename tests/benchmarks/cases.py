@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,15 +18,19 @@ from torch.nn import functional as F
 
 from gpt2_ablations import jobs
 from gpt2_ablations.batches import ModelInputs, cut_batches
-from gpt2_ablations.config import ModelConfig, load_models
+from gpt2_ablations.config import Config, ModelConfig, load_config, load_models
 from gpt2_ablations.experiment import Experiment
 from gpt2_ablations.feature_spec import feature_spec
 from gpt2_ablations.features import Features, extract, plan_features, write_features
+from gpt2_ablations.forecast import seconds as forecast_seconds
+from gpt2_ablations.forecast import start_up_seconds
 from gpt2_ablations.history import Step
 from gpt2_ablations.machine import peak_host_memory_mb, set_up_torch
+from gpt2_ablations.machine_speed import measure_speed
 from gpt2_ablations.tokens import TokenizedSplit, context_positions, load_tokens
 from gpt2_ablations.training import Finetuning, build_classifier
 from gpt2_ablations.weights import RandomWeights
+from gpt2_ablations.work import Lengths, Work, feature_work, read_lengths, training_work
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, environment
 from tests.oracle.plain import Dimensions, build_model
@@ -39,6 +44,14 @@ STEPS, EVALUATED_MESSAGES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
 
 def models() -> dict[str, ModelConfig]:
     return load_models(CHECKOUT / "config" / "models.yaml")
+
+
+def settings() -> Config:
+    return load_config([CHECKOUT / "config" / "config.yaml"])
+
+
+def document_lengths() -> Lengths:
+    return read_lengths(prepare(FOLDER) / "dataset" / "tokens.safetensors")
 
 
 def matrix_product_rate() -> float:
@@ -59,6 +72,12 @@ def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> fl
         function()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def forecast(*jobs: Work, start_ups: int = 0) -> float:
+    """Seconds that `python -m gpt2_ablations plan` would expect of some jobs here, now."""
+    speed = measure_speed(torch.get_num_threads(), "cpu", "float32")
+    return sum(forecast_seconds(job, speed) for job in jobs) + start_ups * start_up_seconds(speed)
 
 
 def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:
@@ -95,8 +114,11 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
     remark = f"{len(plan.lengths)} messages" + (f", {n_layer} of the blocks" if n_layer else "")
     peak = peak_host_memory_mb()
     plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
+    lengths = Lengths(*(tokens[split].lengths.numpy() for split in ("train", "validation", "test")))
+    work = replace(feature_work(spec, model, settings(), lengths), drawn=0, read=0, written=0)
     return {
         "seconds": seconds,
+        "forecast_seconds": forecast(work),
         "mm_gflops": rate,
         "gflops": flops / seconds / 1e9,
         "remark": remark,
@@ -170,8 +192,10 @@ def loop_case(name: str, experiment: Experiment) -> dict:
     seconds = median_seconds(loop, REPEATS if model.n_embd < 1000 else 1)
     peak = peak_host_memory_mb()
     plain = plain_loop_seconds(experiment, model) if experiment.model_size == SMALL else None
+    work = replace(training_work(experiment, model, settings(), document_lengths()), drawn=0)
     return {
         "seconds": seconds,
+        "forecast_seconds": forecast(work),
         "mm_gflops": rate,
         "peak_mb": peak,
         "plain_seconds": plain,
@@ -251,7 +275,17 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
     # The plain model runs in this process, the row in others: their own metrics hold the peak.
     metrics = json.loads((results / "rows" / f"{name}-0" / "metrics.json").read_text())
     peak = max(metrics["features_peak_memory_mb"], metrics["peak_memory_mb"]["host"])
-    return {"seconds": seconds, "mm_gflops": rate, "peak_mb": peak, "plain_seconds": plain, "remark": remark}
+    lengths = document_lengths()
+    work = [training_work(experiment, model, settings(), lengths)] * seeds
+    work.append(feature_work(spec, model, settings(), lengths))
+    return {
+        "seconds": seconds,
+        "forecast_seconds": forecast(*work, start_ups=len(work)),
+        "mm_gflops": rate,
+        "peak_mb": peak,
+        "plain_seconds": plain,
+        "remark": remark,
+    }
 
 
 def demo_case(name: str) -> dict:

@@ -1,0 +1,208 @@
+"""What users see before, while and after a workflow runs."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import environment
+from tests.faults.runs import Started, wait_until
+from tests.workflow.conftest import DIMENSIONS, Workshop, write_yaml
+
+CONFIG = ["--config", "config/config.yaml", "override.yaml"]
+# Epochs that take until the test has looked.
+LONG = {"num_epochs": 3000, "trainable_layers": "all"}
+
+
+def plan(workshop: Workshop, *arguments: str) -> str:
+    done = workshop.command("plan", *arguments, *CONFIG)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return done.stdout
+
+
+def status(workshop: Workshop) -> dict[str, dict]:
+    """The runs' states by row, as `--json` says them."""
+    done = workshop.command("status", "--json", *CONFIG)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return {run["name"]: run for run in json.loads(done.stdout)["runs"]}
+
+
+def columns(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+@pytest.fixture
+def long_run(workshop):
+    """A workflow that trains row 2 for long; everything it started is gone afterwards."""
+    workshop.rows({"1": {}, "2": LONG})
+    started = Started(workshop.folder, "--configfile", "override.yaml")
+    yield started
+    if started.process.poll() is None:
+        started.signal_group(signal.SIGKILL)
+        started.process.wait()
+
+
+def wait_for(workshop: Workshop, row: str, **expected) -> dict:
+    """Wait until a row's status has these values; the row's status."""
+    found: dict = {}
+
+    def reached() -> bool:
+        found.update(status(workshop)[row])
+        return expected.items() <= found.items()
+
+    wait_until(reached, f"row {row}: {expected}")
+    return found
+
+
+def test_the_plan_of_a_first_run_names_files_rows_and_sums_and_changes_nothing(workshop):
+    text = plan(workshop)
+    assert not workshop.results.exists()
+    assert re.search(r"^messages +\S+ kB +on this machine +messages.tsv$", text, flags=re.MULTILINE)
+    assert re.search(r"^tiny +\S+ MB +on this machine +tiny.safetensors$", text, flags=re.MULTILINE)
+    assert re.search(r"^1 +tiny +last_block +\d+ s +\d+ s .* to do$", text, flags=re.MULTILINE)
+    assert re.search(r"^2 +tiny +all +- +\d+ s .* to do$", text, flags=re.MULTILINE)
+    assert "In all: 2 rows, 2 of 2 runs to do.\nTime: about " in text and "Downloads: none." in text
+    assert "The messages are not here yet" in text
+    assert columns(text) <= 80
+
+
+def test_the_plan_of_downloads_says_from_where_and_how_much(workshop):
+    workshop.override(dataset={"sources": ["https://example.org/messages.zip", "messages.tsv"], "sha256": None})
+    text = plan(workshop)
+    assert re.search(
+        r"^messages +208 kB +download +https://example.org/messages.zip \(or 1 more\)$", text, re.MULTILINE
+    )
+    assert "Downloads: 208 kB." in text
+
+
+def test_the_plan_after_a_run_has_nothing_left_to_do(finished):
+    text = plan(finished)
+    assert "In all: 2 rows, 0 of 2 runs to do.\n" in text and "Time:" not in text
+    assert [line.split()[-1] for line in text.splitlines() if re.match(r"[12] +tiny", line)] == ["done", "done"]
+
+
+def test_the_plan_of_one_row_more_counts_that_row_alone(finished):
+    finished.rows({"1": {}, "2": {"trainable_layers": "all"}, "3": {"num_epochs": 2}})
+    described = json.loads(plan(finished, "--json"))
+    rows = {row["row"]: row for row in described["rows"]}
+    assert [rows[row]["done"] for row in "123"] == [1, 1, 0]
+    # Row 3 reads row 1's features, which are here.
+    assert rows["3"]["features_seconds"] == 0 and rows["3"]["training_seconds"] > 0
+    assert described["download_bytes"] == 0 and described["lengths_known"]
+
+
+def test_the_plan_names_a_row_that_does_not_fit(workshop):
+    giant = DIMENSIONS | {"n_layer": 200, "n_embd": 16384, "source": "none: random weights"}
+    models = {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}, "giant": giant}
+    write_yaml(workshop.folder / "models.yaml", models)
+    workshop.rows({"1": {}, "2": {"model_size": "giant", "weights": "random", "trainable_layers": "all"}})
+    text = plan(workshop)
+    assert "Does not fit: row 2: its training asks for " in text and "no option makes it fit" in text
+    assert re.search(r"^2 +giant .* no room$", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_a_row_that_is_not_there_is_named(workshop, command):
+    done = workshop.command(command, "--row", "7", *CONFIG)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "'7'" in line
+
+
+def test_a_run_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
+    said = workshop.run().stderr
+    assert "2 rows, 2 runs, 0 done: now 2 trainings and 1 file of features." in said
+    assert "To follow it: python -m gpt2_ablations status --watch --config\n  results/config.yaml" in said
+    assert "To download: nothing." in said
+
+
+def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
+    assert set(run["state"] for run in status(workshop).values()) <= {"waiting", "running"}
+    long_run.job("train")
+    wait_until(lambda: status(workshop)["2"].get("figures", {}).get("epoch", 0) > 1, "an epoch is over")
+    running = status(workshop)["2"]
+    assert running["phase"] == "training" and 0 < running["fraction"] < 1 and running["seconds_left"] > 0
+    assert {"epochs": 3000}.items() <= running["figures"].items() and running["figures"]["loss"] > 0
+    text = workshop.command("status", *CONFIG).stdout
+    assert re.search(
+        r"^2 +123 +running +\[[#.]{12}\] +\d+% +epoch \d+/3000, loss \d\.\d+, .* left$", text, re.MULTILINE
+    )
+    assert "a run works there (process " in text and columns(text) <= 80
+
+    long_run.signal_group(signal.SIGKILL)
+    long_run.process.wait()
+    killed = wait_for(workshop, "2", state="interrupted")
+    assert killed["fraction"] > 0
+    assert "run it again" in workshop.command("status", *CONFIG).stdout
+
+    workshop.rows({"1": {}, "2": LONG | {"num_epochs": 1}})
+    workshop.run("--unlock")
+    workshop.run("--rerun-incomplete")
+    assert [run["state"] for run in status(workshop).values()] == ["done", "done"]
+    assert list((workshop.results / "progress").iterdir()) == []
+
+
+def test_a_failed_row_shows_the_last_line_of_its_log(workshop):
+    workshop.rows({"1": {}, "2": {"batch_size": 200}})
+    assert workshop.snakemake("--keep-going").returncode == 1
+    failed = status(workshop)["2"]
+    log = (workshop.results / "logs" / "train" / "2" / "seed-123.log").read_text()
+    assert failed["state"] == "failed" and failed["error"] == log.splitlines()[-1]
+    assert failed["error"].startswith("error: ") and status(workshop)["1"]["state"] == "done"
+    text = workshop.command("status", *CONFIG).stdout
+    assert "1 done, 1 failed" in text and columns(text) <= 80
+    # It is tried again when the workflow runs again: until then it has failed.
+    workshop.rows({"1": {}, "2": {}})
+    workshop.run()
+    assert status(workshop)["2"]["state"] == "done"
+
+
+def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(workshop):
+    workshop.rows({"1": {}, "2": LONG | {"num_epochs": 40}})
+    command = [sys.executable, "-m", "gpt2_ablations", "status", "--watch", *CONFIG]
+    variables = environment() | {"PYTHONPATH": str(workshop.folder / "src")}
+    watching = subprocess.Popen(
+        command, cwd=workshop.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    workshop.run()
+    said, errors = watching.communicate(timeout=60)
+    assert watching.returncode == 0 and errors == "" and "\x1b" not in said and columns(said) <= 80
+    for row in "12":
+        assert re.search(rf"^[\d:]+  row {row}, seed 123: done  test \d+\.\d+%$", said, flags=re.MULTILINE), said
+    assert said.splitlines()[-1].endswith("2 done; no run works there.") or "2 done; " in said
+
+
+def test_watching_in_a_terminal_draws_the_table_anew(workshop, long_run):
+    wait_for(workshop, "2", state="running")
+    terminal, its_end = pty.openpty()
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "gpt2_ablations", "status", "--watch", *CONFIG],
+        cwd=workshop.folder,
+        env=environment() | {"PYTHONPATH": str(workshop.folder / "src"), "COLUMNS": "80", "LINES": "24"},
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    os.close(its_end)
+    screens = _read_screens(terminal, 3)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=30) == -signal.SIGINT
+    os.close(terminal)
+    assert all(re.search(r"^2 +123 +running ", screen, flags=re.MULTILINE) for screen in screens[1:])
+    assert max(map(columns, screens)) <= 80 and max(len(screen.splitlines()) for screen in screens) < 24
+
+
+def _read_screens(terminal: int, number: int, seconds: float = 60) -> list[str]:
+    """What a program has drawn, between two clearings of the screen."""
+    text, until = "", time.monotonic() + seconds
+    while text.count("\x1b[H\x1b[J") <= number:
+        assert select.select([terminal], [], [], until - time.monotonic())[0], f"only {text!r}"
+        text += os.read(terminal, 65536).decode()
+    return [screen.replace("\r", "") for screen in text.split("\x1b[H\x1b[J")[1:-1]]
