@@ -44,6 +44,12 @@ def assert_same_table(cluster, undisturbed) -> None:
             assert metrics[0][name] == metrics[1][name]
 
 
+def states(cluster) -> dict[str, str]:
+    """What `status` says of each row, from the files that jobs on the nodes write."""
+    shown = cluster.command("status", "--json", "--config", "config/config.yaml", "override.yaml")
+    return {run["name"]: run["state"] for run in json.loads(shown.stdout)["runs"]}
+
+
 def test_a_job_killed_for_memory_completes_with_more_of_it(lab, cluster, undisturbed):
     too_little_at_first = "train:mem_mb=250 * attempt ** 3"
     done = cluster.run("--set-resources", "train:slurm_partition=gpu", too_little_at_first)
@@ -58,6 +64,7 @@ def test_a_node_lost_during_training_changes_nothing(lab: Lab, cluster, undistur
     with cluster.started() as running:
         cluster.wait_for_training("2")
         (job,) = lab.jobs_in(cluster.folder, "train", "2")
+        wait_until(lambda: states(cluster)["2"] == "running", 60, "status shows the row at work")
         node = job["BatchHost"]
         lab.kill_node(node)
         try:
@@ -67,6 +74,7 @@ def test_a_node_lost_during_training_changes_nothing(lab: Lab, cluster, undistur
         finally:
             lab.start_node(node)
             wait_until(lambda: lab.node_states()[node] == "idle", 60, f"{node} is back")
+    assert states(cluster) == {"1": "done", "2": "done"}
     assert_same_table(cluster, undisturbed)
 
 

@@ -130,7 +130,7 @@ def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
     running = status(workshop)["2"]
     assert running["phase"] == "training" and 0 < running["fraction"] < 1 and running["seconds_left"] > 0
     assert {"epochs": 3000}.items() <= running["figures"].items() and running["figures"]["loss"] > 0
-    text = workshop.command("status", *CONFIG).stdout
+    text = workshop.command("status", "--config", "results/config.yaml").stdout
     assert re.search(
         r"^2 +123 +running +\[[#.]{12}\] +\d+% +epoch \d+/3000, loss \d\.\d+, .* left$", text, re.MULTILINE
     )
