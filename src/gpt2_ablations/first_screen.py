@@ -1,24 +1,35 @@
-"""The lines that a run of the workflow begins with. Cheap: it looks at a few files and imports nothing large."""
+"""What a run of the workflow begins with. It looks at a few files and imports nothing large, unless the run is long."""
 
+import os
 import shlex
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from .sources.needed import needed_files
 from .text_table import listed, paragraph
 from .units import file_size
-from .workflow import Plan
+from .workflow import PACKAGE, Plan
+
+# A run that computes more than this takes minutes at least: it is worth the seconds that the whole plan takes.
+LONG_OPERATIONS = 3e13
+MOST_SECONDS_FOR_A_PLAN = 120
 
 
-def first_screen(plan: Plan, jobs: Mapping[str, int]) -> str:
-    """What will run, what will be downloaded, and how to follow it.
+def first_screen(plan: Plan, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
+    """What will run, what will be downloaded, and how to follow it; the whole plan if it will take long here.
 
     Args:
         jobs: how many jobs of each rule Snakemake will run.
+        rows: those that it will train.
     """
     runs = [file for row in plan.selected for file in plan.runs_of(row)]
     done = sum(file.is_file() for file in runs)
     lines = [f"{len(plan.selected)} rows, {len(runs)} runs, {done} done: {_will_run(jobs)}."]
-    if any(rule.startswith("fetch_") for rule in jobs):
+    whole = _whole_plan(plan, rows) if plan.local and _is_long(plan, rows) else None
+    if whole is None and any(rule.startswith("fetch_") for rule in jobs):
         used = {row.model_size for row in plan.selected.values() if row.weights == "pretrained"}
         files = needed_files(plan.config, plan.models, used if "fetch_weights" in jobs else set())
         coming = [file for file in files if file.download_bytes]
@@ -27,10 +38,44 @@ def first_screen(plan: Plan, jobs: Mapping[str, int]) -> str:
     if "train" in jobs or "extract_features" in jobs:
         config = f"--config {shlex.quote(str(plan.paths.config))}"
         lines.append(f"To follow it: python -m gpt2_ablations status --watch {config}")
-    return "\n".join(paragraph(line, "  ") for line in lines)
+    short = "\n".join(paragraph(line, "  ") for line in lines)
+    return short if whole is None else f"{whole}\n{short}"
 
 
 def _will_run(jobs: Mapping[str, int]) -> str:
     names = {"train": ("training", "trainings"), "extract_features": ("file of features", "files of features")}
     parts = [f"{jobs[rule]} {words[jobs[rule] > 1]}" for rule, words in names.items() if jobs.get(rule)]
     return f"now {' and '.join(parts)}" if parts else "nothing to train now"
+
+
+def _is_long(plan: Plan, rows: Sequence[str]) -> bool:
+    if not rows:
+        return False
+    from .work import feature_work, read_lengths, training_work  # loaded when it is needed: jobs read this module too
+
+    lengths, operations, seen = read_lengths(plan.paths.tokens), 0.0, set()
+    for row in rows:
+        experiment = plan.experiments[row]
+        model = plan.models[experiment.model_size]
+        operations += training_work(experiment, model, plan.config, lengths).operations
+        for file in plan.features(row, plan.config.seeds[0]):
+            if file not in seen and not Path(file).is_file():
+                seen.add(file)
+                operations += feature_work(plan.spec(Path(file).stem), model, plan.config, lengths).operations
+        if operations > LONG_OPERATIONS:
+            return True
+    return False
+
+
+def _whole_plan(plan: Plan, rows: Sequence[str]) -> str | None:
+    """What `python -m gpt2_ablations plan` says of some rows, from a process of its own; None if that fails."""
+    command = [sys.executable, "-m", "gpt2_ablations", "plan", "--config", str(plan.paths.config)]
+    if set(rows) != plan.selected.keys():
+        command += ["--row", *rows]
+    variables = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=MOST_SECONDS_FOR_A_PLAN, check=True
+        )
+        return done.stdout
+    return None

@@ -55,7 +55,7 @@ HERE = [
     "snakemake --cores all --touch",
     "snakemake --cores 1 clean_features",
 ]
-SLURM = "tests/slurm"
+SLURM, STATUS = "tests/slurm", "tests/workflow/test_plan_and_status.py"
 OWN_TABLE = [
     'python -m gpt2_ablations pretrain_miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
     ' "n_positions": 64, "source": "mini.safetensors"}}\' --output mini.safetensors',
@@ -67,7 +67,7 @@ ELSEWHERE = {
     **dict.fromkeys(("make demo", "make test", "make lint", "make test-slurm"), ".ci/run"),
     **dict.fromkeys(("make setup-test", "make format", "make test-all", "make test-faults"), "by hand"),
     "make resume": "tests/faults/test_kills.py",
-    "python -m gpt2_ablations status --watch --config results/demo/config.yaml": "tests/workflow/test_plan_and_status.py",
+    "python -m gpt2_ablations status --watch --config results/demo/config.yaml": STATUS,
     "make setup-slurm": "Makefile, test-slurm",
     **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},
     "make bench": "no test: it takes half an hour and judges nothing",

@@ -123,6 +123,22 @@ def test_a_run_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
     assert "To download: nothing." in said
 
 
+def test_a_long_run_begins_with_the_plan_of_the_rows_that_it_will_train(workshop):
+    small = DIMENSIONS | {"n_layer": 12, "n_embd": 768, "n_head": 12, "source": "none: random weights"}
+    write_yaml(workshop.folder / "models.yaml", {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}, "small": small})
+    long = LONG | {"model_size": "small", "weights": "random"}
+    workshop.rows({"1": {}, "2": long, "3": long})
+    started = Started(workshop.folder, "row_1", "row_2", "--configfile", "override.yaml")
+    try:
+        wait_until(lambda: "To follow it: " in started.printed.read_text(), "the first screen is shown")
+    finally:
+        started.signal_group(signal.SIGKILL)
+        started.process.wait()
+    said = started.printed.read_text()
+    assert re.search(r"^2 +small +all +- +[\d.]+ (min|h|days) .* to do$", said, flags=re.MULTILINE), said
+    assert "In all: 2 rows, 2 of 2 runs to do.\nTime: about " in said
+
+
 def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
     assert set(run["state"] for run in status(workshop).values()) <= {"waiting", "running"}
     long_run.job("train")

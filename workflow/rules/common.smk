@@ -93,7 +93,9 @@ def begin():
 
 onstart:
     begin()
-    print(first_screen(PLAN, Counter(job.rule.name for job in workflow.dag.needrun_jobs())), file=sys.stderr)
+    jobs = list(workflow.dag.needrun_jobs())
+    trained = dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train")
+    print(first_screen(PLAN, Counter(job.rule.name for job in jobs), list(trained)), file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module, and does not say yet whether this is a dry run, which writes it too.
