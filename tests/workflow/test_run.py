@@ -2,6 +2,8 @@
 
 import json
 
+import yaml
+
 
 def test_a_run_makes_the_table_in_a_folder_with_a_difficult_name(finished_workshop):
     lines = (finished_workshop.results / "table.md").read_text().splitlines()
@@ -49,6 +51,12 @@ def test_a_part_of_the_table_has_only_its_rows(finished):
     finished.override(rows=[2])
     finished.run()
     assert len((finished.results / "table.md").read_text().splitlines()) == 3
+
+
+def test_the_configuration_is_kept_as_it_was_understood(finished):
+    finished.run("row_1", "--config", "seeds=[7]", "keep_models=true")
+    kept = yaml.safe_load((finished.results / "config.yaml").read_text())
+    assert kept["seeds"] == [7] and kept["keep_models"] is True and kept["dataset"]["labels"] == ["ham", "spam"]
 
 
 def test_several_seeds_are_trained_and_shown_as_mean_and_deviation(finished):
