@@ -89,7 +89,7 @@ def _sums(plan: RunPlan) -> str:
         lines.append(f"Rows that share features compute them once, and this time counts them once: {groups}.")
     downloads = sum(file.download_bytes for file in plan.needed)
     lines.append(f"Downloads: {file_size(downloads) if downloads else 'none'}.")
-    for folder, needs, free in plan.disks:
+    for folder, needs, free in (disk for disk in plan.disks if disk[1]):
         lines.append(f"Disk: {file_size(needs)} below {folder}, where {file_size(free)} are free.")
     if not plan.lengths_known:
         lines.append("The messages are not here yet: counted are the lengths of the document's.")

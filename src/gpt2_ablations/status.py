@@ -11,8 +11,9 @@ from typing import Any
 
 from .errors import InputError, printable
 from .partials import home, is_alive
+from .run_lock import RUN_LOCK, who_works_in
 from .runs import Metrics, read_run_metrics
-from .workflow import RUN_LOCK, Plan, who_works_in
+from .workflow import Plan
 
 # A job touches its file several times a minute. On another machine, whose process cannot be asked for, one that was not
 # touched for so long is given up; clocks may differ by a minute or two.

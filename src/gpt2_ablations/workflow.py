@@ -1,11 +1,8 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -29,7 +26,7 @@ from .config import (
 from .errors import InputError
 from .experiment import Experiment
 from .feature_spec import FeatureSpec, feature_identity, feature_spec
-from .files import cannot_be_written, write_text_whole
+from .files import write_text_whole
 from .paths import DEMO_FOLDER, MODEL_FILE, Paths
 from .requests import EXPECTED, SNAKEMAKE_MB, Messages, Request, feature_request, read_messages, threads, train_request
 from .sources.places import SourceError, is_local, local_path, shown
@@ -38,7 +35,6 @@ from .yamlfile import load_yaml
 PACKAGE = Path(__file__).parent
 # The modules whose changes change what a training computes.
 TRAINING_CODE = ("batches", "checkpoints", "evaluation", "experiment", "model", "tokens", "training", "weights")
-RUN_LOCK = ".run.lock"
 
 
 @dataclass(frozen=True)
@@ -237,50 +233,6 @@ def _from_here(path: str) -> str:
     """A path as its user would write it: relative to this folder if it lies below it."""
     path = os.path.abspath(path)
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def hold_results(folder: Path) -> int:
-    """Keep other runs out of a results folder until this process ends, however it ends.
-
-    Snakemake's own lock is about files that two runs share; a run with other settings would change this one's too.
-
-    Returns: the open lock file (whoever closes it lets others in).
-
-    Raises:
-        InputError: another run works there, or the folder cannot be written.
-    """
-    path = folder / RUN_LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise cannot_be_written(path, error) from None
-    for last in (False, True):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if last:
-                holder = os.read(lock, 200).decode(errors="replace") or "another process"
-                os.close(lock)
-                raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
-            time.sleep(0.1)  # it may be another one's look, in `who_works_in`
-        except OSError:  # a disk without locks
-            return lock
-    with contextlib.suppress(OSError):  # a full disk: only the message is poorer
-        os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
-    return lock
-
-
-def who_works_in(folder: Path) -> str | None:
-    """The run that holds a results folder, `process 123 on HOST`; None if there is none."""
-    with contextlib.suppress(OSError), open(folder / RUN_LOCK, encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read(200) or "another process"
-    return None
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -50,6 +50,11 @@ def test_snakemake_killed_while_a_row_trains(workshop, expected):
     assert locked.code == 1 and "Traceback" not in locked.output
     # Which of the two it finds first depends on how far the surviving jobs are.
     assert "Directory cannot be locked" in locked.output or "IncompleteFilesException" in locked.output
+    # With `--quiet`, as in `make demo`, Snakemake says nothing of it.
+    quiet = run(workshop, "--quiet", "all")
+    assert quiet.code == 1 and quiet.output.splitlines()[-1].startswith(
+        "note: results: an earlier run was killed; go on with `make resume CONFIG=override.yaml`, or with"
+    )
     resumed = make_resume(workshop.folder)
     assert resumed.code == 0, resumed.output
     assert numbers(workshop.results) == expected

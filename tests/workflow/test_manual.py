@@ -66,7 +66,7 @@ OWN_TABLE = [
 ELSEWHERE = {
     **dict.fromkeys(("make demo", "make test", "make lint", "make test-slurm"), ".ci/run"),
     **dict.fromkeys(("make setup-test", "make format", "make test-all", "make test-faults"), "by hand"),
-    "make resume": "tests/faults/test_kills.py",
+    **dict.fromkeys(("make resume", "make resume CONFIG=mine.yaml"), "tests/faults/test_kills.py"),
     "python -m gpt2_ablations status --watch --config results/demo/config.yaml": STATUS,
     "make setup-slurm": "Makefile, test-slurm",
     **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},

@@ -15,15 +15,14 @@ from gpt2_ablations.first_screen import first_screen
 from gpt2_ablations.module_use import check_module, module_config
 from gpt2_ablations.paths import MODEL_FILE
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES
+from gpt2_ablations.run_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
 from gpt2_ablations.workflow import (
     TRAINING_CODE,
     code,
     digest,
-    hold_results,
     machine_memory_mb,
     make_plan,
     sources_made_here,
-    who_works_in,
     without_secrets,
     write_config,
 )
@@ -50,6 +49,8 @@ PATHS = PLAN.paths
 other_run = who_works_in(Path(PATHS.results)) if workflow.is_main_process else None
 if other_run:
     print(f"note: {PATHS.results}: another run works there ({other_run})", file=sys.stderr)
+elif workflow.is_main_process and was_killed_in(Path(PATHS.results)) and "--unlock" not in sys.argv:
+    print(f"note: {PATHS.results}: {how_to_go_on(workflow.configfiles)}", file=sys.stderr)
 
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
