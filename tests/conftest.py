@@ -1,6 +1,7 @@
 """What several suites share: the checkout, the folder of real inputs, and a way to run commands as a user does."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,11 @@ SHARED = Path(os.environ.get("GPT2_ABLATIONS_SHARED", CHECKOUT.parent / "shared"
 
 # `make test-faults` chooses this profile; without it, fuzzing takes a sample.
 settings.register_profile("faults", max_examples=2000, deadline=None)
+
+
+# A shell starts commands in the background deaf to Ctrl-C, and so would be what the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fuzz_cases() -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,9 +138,15 @@ def _read_table(content: bytes, path: str | Path, written: MessagesFormat) -> "D
 
     separator = DELIMITERS[written.delimiter]
     if written.label_column is None or written.text_column is None:
-        return pd.read_csv(
-            io.BytesIO(content), sep=separator, header=None, names=["Label", "Text"], dtype=str, index_col=False
-        )
+        with warnings.catch_warnings():
+            # More columns in the first line are worth a warning to pandas, which then drops them all.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            try:
+                return pd.read_csv(
+                    io.BytesIO(content), sep=separator, header=None, names=["Label", "Text"], dtype=str, index_col=False
+                )
+            except pd.errors.ParserWarning:
+                raise pd.errors.ParserError("more than two columns in line 1") from None
     # The first line as data: pandas would rename a column that stands twice. Texts such as `NA` are texts.
     table = pd.read_csv(io.BytesIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
     names = table.iloc[0].tolist()

@@ -49,6 +49,7 @@ def test_a_file_that_is_no_list_of_messages_is_refused(project, content, message
 
 def test_a_line_of_too_many_fields_is_refused_rather_than_cut(project):
     assert "Expected 2 fields in line 41, saw 3" in split(project, GOOD + b"ham\tone\ttwo\n")
+    assert "more than two columns in line 1" in split(project, b"ham\tone\ttwo\n" + GOOD)
 
 
 def test_a_quote_that_is_never_closed_is_refused(project):
