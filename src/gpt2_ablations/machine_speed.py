@@ -84,7 +84,8 @@ def _product_rate(threads: int, device: torch.device, precision: str) -> float:
 
 
 def _memory_rate(device: torch.device) -> float:
-    a, b = (torch.ones(2**24, device=device) for _ in range(2))
+    # 128 MiB each: more than caches hold, as an update of a large model's weights is.
+    a, b = (torch.ones(2**25, device=device) for _ in range(2))
     return 3 * a.nbytes / _best(lambda: a.add_(b), device, 0.3)
 
 
