@@ -89,10 +89,13 @@ class JobProgress:
 
     def _write(self, state: dict) -> None:
         partial = partial_path(self.path)
-        with suppress(OSError, Superseded):
+        try:
             stop_if_superseded()
             partial.write_text(json.dumps(self._about | state), encoding="utf-8")
             os.replace(partial, self.path)
+        except (OSError, Superseded):
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _keep_touching(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_TOUCHES):

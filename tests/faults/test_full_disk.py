@@ -23,7 +23,7 @@ OUTPUTS = {
     "draw_rows": "plots/rows/*",
     "pages": "pages/table.html",
 }
-KEPT_APART = ("ballast", "logs", "benchmarks", ".run.lock")
+KEPT_APART = ("ballast", "logs", "progress", "benchmarks", ".run.lock")
 
 
 @pytest.mark.parametrize(
