@@ -77,7 +77,7 @@ def same_results(workshop: Workshop, undisturbed: Workshop, row: str) -> None:
 
 
 # Ten times in a row in the long run.
-TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range(10)]
+TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range(11)]
 
 
 @pytest.mark.parametrize("attempt", TRIES)
