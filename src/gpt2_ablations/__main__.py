@@ -33,6 +33,8 @@ from .errors import InputError, Superseded
 from .experiment import Experiment, add_experiment_flags, experiment_from_flags
 from .files import remove_unfinished
 from .logs import log_to
+from .paths import Paths
+from .progress import job_progress
 
 
 class _Parser(argparse.ArgumentParser):
@@ -216,9 +218,6 @@ def fetch_tokenizer_command(arguments: argparse.Namespace) -> None:
 
 def fetch_weights_command(arguments: argparse.Namespace) -> None:
     """fetch and check the weights of one GPT-2 size"""
-    from .paths import Paths
-    from .progress import job_progress
-
     config = load_config(arguments.config)
     named_model(arguments.model, load_models(config.models), "fetch_weights: model", config.models)
     paths = Paths(config.results)
@@ -245,8 +244,6 @@ def tokenize_command(arguments: argparse.Namespace) -> None:
 def extract_features_command(arguments: argparse.Namespace) -> None:
     """run the frozen part of a model over all messages"""
     from .feature_spec import FeatureSpec
-    from .paths import Paths
-    from .progress import job_progress
 
     try:
         spec = FeatureSpec(**_json("--spec", arguments.spec))
@@ -261,9 +258,6 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
 
 def train_command(arguments: argparse.Namespace) -> None:
     """finetune one row; takes the document's flags"""
-    from .paths import Paths
-    from .progress import job_progress
-
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
     check_against_model(experiment, load_models(config.models), "train", config.models)
@@ -305,7 +299,6 @@ def export_command(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     from .export import export
     from .kept_models import read_kept_model
-    from .paths import Paths
 
     export(*read_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
     print(f"{arguments.output}: README.md says how to read it")
@@ -313,7 +306,6 @@ def export_command(arguments: argparse.Namespace) -> None:
 
 def _kept_file(config: Config, arguments: argparse.Namespace) -> Path:
     from .kept_models import kept_file
-    from .paths import Paths
 
     if arguments.model is not None:
         return arguments.model
@@ -324,7 +316,6 @@ def _kept_file(config: Config, arguments: argparse.Namespace) -> Path:
 def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .files import write_text_whole
-    from .paths import Paths
     from .runs import read_runs
     from .table import table_csv, table_markdown
 
@@ -340,7 +331,6 @@ def compare_command(arguments: argparse.Namespace) -> None:
     """write what was published beside what was reproduced"""
     from .analysis.comparison import comparison_markdown
     from .files import write_text_whole
-    from .paths import Paths
 
     config = load_config(arguments.config)
     write_text_whole(Paths(config.results).comparison, comparison_markdown(config, _experiments(config)))
@@ -350,7 +340,6 @@ def interpret_command(arguments: argparse.Namespace) -> None:
     """answer the questions of the comparisons file from this run"""
     from .analysis.interpretation import interpretation_markdown
     from .files import write_text_whole
-    from .paths import Paths
 
     config = load_config(arguments.config)
     write_text_whole(Paths(config.results).interpretation, interpretation_markdown(config, _experiments(config)))
@@ -358,7 +347,6 @@ def interpret_command(arguments: argparse.Namespace) -> None:
 
 def draw_command(arguments: argparse.Namespace) -> None:
     """draw the pictures of the whole table"""
-    from .paths import Paths
     from .plots.pictures import draw_pictures
 
     config = load_config(arguments.config)
@@ -367,7 +355,6 @@ def draw_command(arguments: argparse.Namespace) -> None:
 
 def draw_rows_command(arguments: argparse.Namespace) -> None:
     """draw the curves of each row"""
-    from .paths import Paths
     from .plots.pictures import draw_row
     from .runs import read_runs
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from .analysis.published import load_published
 from .analysis.questions import load_questions
-from .config import Config, ModelConfig
+from .config import Config, ModelConfig, pretrained_models
 from .errors import InputError
 from .experiment import Experiment
+from .files import existing_part
 from .paths import DEMO_FOLDER, Paths
 from .sources.places import SourceError, is_local
 
@@ -31,7 +32,7 @@ def check_results_folder(folder: str) -> None:
     """
     path = Path(folder)
     try:
-        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+        existing = existing_part(path)
         allowed = os.access(existing, os.W_OK | os.X_OK)
     except OSError as error:
         raise InputError(f"results is '{folder}': {error.strerror}; name a folder that can be made") from None
@@ -54,7 +55,7 @@ def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], select
     """
     _check_messages(config)
     _check_tokenizer(config)
-    needed = {experiment.model_size for experiment in selected.values() if experiment.weights == "pretrained"}
+    needed = pretrained_models(selected)
     for name in models:
         if name in needed:
             _check_weights(config, name, models[name])

@@ -310,6 +310,11 @@ def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], 
         raise InputError(f"{where}: trainable_layers is 'last_two_blocks'; {experiment.model_size} has one block")
 
 
+def pretrained_models(experiments: dict[str, Experiment]) -> list[str]:
+    """The models whose pretrained weights some rows start from, each once, in the rows' order."""
+    return list(dict.fromkeys(row.model_size for row in experiments.values() if row.weights == "pretrained"))
+
+
 def select_rows(config: Config, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
     """The rows that `rows` selects, in the order of the experiments file.
 

@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from .validation import input_error
 
 NO_IGNORE_INDEX = -100
+# Losses are evaluated at every so many steps, on so many batches of a split; so are accuracies after each epoch.
+EVALUATE_EVERY = 50
+EVALUATION_BATCHES = 5
 PAD_TOKEN = 50256
 
 

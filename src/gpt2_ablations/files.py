@@ -52,6 +52,11 @@ def write_text_whole(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def existing_part(path: Path) -> Path:
+    """A path itself if it exists, or the nearest folder above it that does."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def cannot_be_written(path: Path, error: OSError) -> InputError:
     """What to tell the user when a file cannot be written."""
     if error.errno in FULL:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .config import pretrained_models
 from .sources.needed import needed_files
 from .text_table import listed, paragraph
 from .units import file_size
@@ -25,13 +26,13 @@ def first_screen(plan: Plan, jobs: Mapping[str, int], rows: Sequence[str]) -> st
         jobs: how many jobs of each rule Snakemake will run.
         rows: those that it will train.
     """
-    runs = [file for row in plan.selected for file in plan.runs_of(row)]
-    done = sum(file.is_file() for file in runs)
+    runs = [file for row in plan.selected for file in plan.run_files(row)]
+    done = sum(Path(file).is_file() for file in runs)
     lines = [f"{len(plan.selected)} rows, {len(runs)} runs, {done} done: {_will_run(jobs)}."]
     whole = _whole_plan(plan, rows) if plan.local and _is_long(plan, rows) else None
     if whole is None and any(rule.startswith("fetch_") for rule in jobs):
-        used = {row.model_size for row in plan.selected.values() if row.weights == "pretrained"}
-        files = needed_files(plan.config, plan.models, used if "fetch_weights" in jobs else set())
+        used = pretrained_models(plan.selected) if "fetch_weights" in jobs else []
+        files = needed_files(plan.config, plan.models, used)
         coming = [file for file in files if file.download_bytes]
         names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in coming]
         lines.append(f"To download: {listed(names)}." if names else "To download: nothing.")

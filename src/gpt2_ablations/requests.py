@@ -26,10 +26,15 @@ SLURM reads `mem_mb` as MiB, and so is everything here.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import Config, ModelConfig
+from .dataset import SPLITS
 from .experiment import Experiment
 from .feature_spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VOCABULARY_SIZE = 50257
 # Measured after the imports and an optimizer step: 330 to 370 MiB, by processor, whose libraries differ. The CUDA
@@ -76,14 +81,21 @@ class Messages:
 EXPECTED = Messages(number=1494, tokens=1494 * 160, longest=160, training=1045)
 
 
-def read_messages(tokens_file: Path) -> Messages:
-    """The data's dimensions from the tokenized splits; `EXPECTED` while they do not exist or cannot be read."""
+def read_token_lengths(tokens_file: Path) -> "dict[str, np.ndarray] | None":
+    """Tokens of each message, int64 [N] by split, from the tokenized splits; None while they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(tokens_file, framework="numpy") as file:
-            lengths = {name: file.get_tensor(f"{name}.lengths") for name in ("train", "validation", "test")}
+            return {name: file.get_tensor(f"{name}.lengths") for name in SPLITS}
     except (OSError, SafetensorError):
+        return None
+
+
+def read_messages(tokens_file: Path) -> Messages:
+    """The data's dimensions from the tokenized splits; `EXPECTED` while they do not exist or cannot be read."""
+    lengths = read_token_lengths(tokens_file)
+    if lengths is None:
         return EXPECTED
     return Messages(
         number=sum(map(len, lengths.values())),
@@ -125,6 +137,12 @@ def threads(model: ModelConfig, card: bool, cores: int | None = None, cards: int
     return CARD_THREADS if cores is None else max(1, min(CARD_THREADS, cores // (cards + 1)))
 
 
+def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+    """As features.tokens_per_shard, which says why."""
+    c = model.n_embd
+    return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)) // (4 * c))
+
+
 def feature_request(
     spec: FeatureSpec, model: ModelConfig, config: Config, messages: Messages, card: bool, threads: int
 ) -> Request:
@@ -134,9 +152,7 @@ def feature_request(
     positions = _attended(spec.attended, spec.context_length is None, length, messages)
     block = 12 * c * c
     chunk = min(positions, max(CHUNK_TOKENS, length))
-    # As features.tokens_per_shard.
-    budget = (config.features.max_memory_mb * 2**20 - 4 * (15 * c * CHUNK_TOKENS + block)) // (4 * c)
-    hidden = 4 * c * min(positions, max(CHUNK_TOKENS, length, budget))
+    hidden = 4 * c * min(positions, max(length, tokens_per_shard(model, config.features.max_memory_mb)))
     embeddings = 4 * (VOCABULARY_SIZE + model.n_positions) * c
     work = 4 * (11 * c * chunk + 2 * block)
     if spec.precision == "bfloat16":

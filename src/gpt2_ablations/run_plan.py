@@ -1,13 +1,13 @@
 """What a run will fetch, compute and need, before anything starts: `plan` shows it, nothing is changed."""
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .cards import memory_mb
-from .config import ModelConfig
+from .config import ModelConfig, pretrained_models
 from .feature_spec import FeatureSpec, feature_spec
+from .files import existing_part
 from .fitting import Machine, Misfit, misfit, requests
 from .forecast import seconds, start_up_seconds
 from .machine import select_device
@@ -16,7 +16,7 @@ from .pretraining import BATCH_SIZE, STEPS
 from .runs import Runs, read_runs
 from .sources.needed import Needed, needed_files
 from .work import Lengths, Work, feature_work, read_lengths, training_work
-from .workflow import Plan, machine_memory_mb
+from .workflow import Plan, machine_memory_mb, usable_cores
 
 # A run's three files, its log and Snakemake's records of them.
 RUN_BYTES = 50_000
@@ -113,8 +113,7 @@ class _Planner:
         self.features: dict[str, FeaturesPlan] = {}
 
     def run(self) -> RunPlan:
-        used = {row.model_size for row in self.plan.selected.values() if row.weights == "pretrained"}
-        needed = needed_files(self.config, self.plan.models, used)
+        needed = needed_files(self.config, self.plan.models, pretrained_models(self.plan.selected))
         rows = [self._row(row) for row in self.plan.selected]
         misfits = [found for row in self.plan.selected if (found := misfit(self.plan, row, self.machine))]
         wanted = {identity for row in rows if row.done < row.runs for identity in row.features}
@@ -219,7 +218,7 @@ class _Planner:
         folders = [(Path(self.config.results), to_results), *([(_hub_cache(), to_cache)] if to_cache else [])]
         disks: dict[int, tuple[str, int, int]] = {}
         for folder, size in folders:
-            place = _existing(folder)
+            place = existing_part(folder)
             name, before, free = disks.get(place.stat().st_dev, (str(folder), 0, shutil.disk_usage(place).free))
             disks[place.stat().st_dev] = (name, before + size, free)
         return list(disks.values())
@@ -228,7 +227,7 @@ class _Planner:
 def this_machine(plan: Plan) -> Machine:
     """What jobs may take here."""
     cards = memory_mb() if plan.cards() else []
-    return Machine(machine_memory_mb(), min(cards) if cards else None, plan.cores or os.cpu_count() or 1)
+    return Machine(machine_memory_mb(), min(cards) if cards else None, plan.cores or usable_cores())
 
 
 def _device(plan: Plan) -> str:
@@ -250,7 +249,3 @@ def _hub_cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .config import pretrained_models
 from .errors import InputError, printable
 from .partials import home, is_alive
 from .run_lock import RUN_LOCK, who_works_in
@@ -139,10 +140,7 @@ class Observer:
     def _jobs_before(self, reports: dict[str, Path], began: int | None) -> list[JobStatus]:
         """The downloads and features that run, failed or were interrupted."""
         jobs = []
-        used = dict.fromkeys(
-            experiment.model_size for experiment in self.plan.selected.values() if experiment.weights == "pretrained"
-        )
-        for model in used:
+        for model in pretrained_models(self.plan.selected):
             weights = self.paths.weights(model)
             if not weights.is_file():
                 jobs.append(self._job("fetch", model, weights, self.paths.weights_log(model), reports, began))

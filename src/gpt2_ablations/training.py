@@ -17,7 +17,7 @@ from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
 from .errors import InputError
 from .evaluation import classify
-from .experiment import Experiment
+from .experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
 from .history import Step
 from .machine import autocast, synchronize
 from .model import Classifier
@@ -26,8 +26,6 @@ from .weights import Weights, draw_linear
 
 LEARNING_RATE = 5e-5
 WEIGHT_DECAY = 0.1
-EVALUATE_EVERY = 50
-EVALUATION_BATCHES = 5
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
 Done = TypeVar("Done")

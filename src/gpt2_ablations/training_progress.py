@@ -5,8 +5,8 @@ import sys
 import time
 
 from . import progress
+from .experiment import EVALUATION_BATCHES
 from .history import Step
-from .training import EVALUATION_BATCHES
 from .units import duration
 
 

@@ -15,12 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from .config import Config, ModelConfig
-from .experiment import Experiment
+from .experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
 from .feature_spec import FeatureSpec
-from .requests import CHUNK_TOKENS, EVALUATION_TOKENS, VOCABULARY_SIZE, parameters
+from .requests import (
+    CHUNK_TOKENS,
+    EVALUATION_TOKENS,
+    VOCABULARY_SIZE,
+    parameters,
+    read_token_lengths,
+    tokens_per_shard,
+)
 
-# As in training.py, which imports torch.
-EVALUATE_EVERY, EVALUATION_BATCHES = 50, 5
 # Numbers read and written for each position and channel beside the products: a block without a graph, one with its
 # backward pass, and the last block where it computes one position.
 FORWARD_NUMBERS, STEP_NUMBERS, READ_NUMBERS = 30, 120, 10
@@ -57,14 +62,8 @@ def expected_lengths() -> Lengths:
 
 def read_lengths(tokens_file: Path) -> Lengths:
     """The messages' lengths from the tokenized splits; `expected_lengths` while they are not there."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(tokens_file, framework="numpy") as file:
-            splits = ("train", "validation", "test")
-            return Lengths(*(file.get_tensor(f"{name}.lengths").astype(np.int64) for name in splits))
-    except (OSError, SafetensorError):
-        return expected_lengths()
+    lengths = read_token_lengths(tokens_file)
+    return expected_lengths() if lengths is None else Lengths(lengths["train"], lengths["validation"], lengths["test"])
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def feature_work(spec: FeatureSpec, model: ModelConfig, config: Config, lengths:
     operations = whole * block
     if final:
         operations += block if spec.kept == "mean" else _read_operations(model, t)
-    shards = math.ceil(positions / _tokens_per_shard(model, config))
+    shards = math.ceil(positions / tokens_per_shard(model, config.features.max_memory_mb))
     weights = (VOCABULARY_SIZE + model.n_positions) * c + spec.blocks * 12 * c * c
     kept = positions if spec.kept == "all" else len(t)
     return Work(
@@ -215,10 +214,3 @@ def _attended(attended: str, context: int | None, lengths: np.ndarray) -> np.nda
     if context is None:
         return lengths
     return np.minimum(lengths, context) if attended == "real" else np.full_like(lengths, context)
-
-
-def _tokens_per_shard(model: ModelConfig, config: Config) -> int:
-    # As features._tokens_per_shard.
-    c = model.n_embd
-    work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
-    return max(CHUNK_TOKENS, (config.features.max_memory_mb * 2**20 - work) // (4 * c))

@@ -91,10 +91,6 @@ class Plan:
         """The metrics of a row with every seed."""
         return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
 
-    def runs_of(self, row: str) -> list[Path]:
-        """The same as paths."""
-        return [Path(file) for file in self.run_files(row)]
-
     def kept_models(self, row: str) -> list[str]:
         """The trained layers that a row keeps, with every seed; none unless the configuration says so."""
         seeds = self.config.seeds if self.config.keep_models else []
@@ -198,12 +194,10 @@ def make_plan(
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files if origins is None else origins)
-    models = load_models(config.models)
-    experiments = load_experiments(config.experiments, models, config.models)
-    selected = select_rows(config, experiments)
+    plan = _plan_of(config, local, cores)
     check_results_folder(config.results)
-    check_reports(config, experiments)
-    return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
+    check_reports(config, plan.experiments)
+    return plan
 
 
 def load_plan(paths: list[str], rows: list[str] | None = None) -> Plan:
@@ -218,10 +212,14 @@ def load_plan(paths: list[str], rows: list[str] | None = None) -> Plan:
     config = load_config(paths)
     if rows:
         config = config.model_copy(update={"rows": list(dict.fromkeys(rows))})
+    return _plan_of(config, local=True, cores=usable_cores())
+
+
+def _plan_of(config: Config, local: bool, cores: int | None) -> Plan:
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
-    return Plan(config, models, experiments, selected, Paths(config.results), local=True, cores=usable_cores())
+    return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
 def usable_cores() -> int:

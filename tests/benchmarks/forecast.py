@@ -38,8 +38,9 @@ def compare(plan: Plan) -> tuple[dict[int, Speed], list[dict]]:
         model = plan.models[experiment.model_size]
         threads = min(plan.threads(experiment.model_size), usable_cores())
         for run in runs:
-            speed = speeds.setdefault(threads, None) or measure_speed(threads, "cpu", plan.config.precision)
-            speeds[threads] = speed
+            if threads not in speeds:
+                speeds[threads] = measure_speed(threads, "cpu", plan.config.precision)
+            speed = speeds[threads]
             spec = feature_spec(experiment, model, run.seed, plan.config.precision)
             features = seconds(feature_work(spec, model, plan.config, lengths), speed) if spec else 0.0
             training = seconds(training_work(experiment, model, plan.config, lengths), speed)

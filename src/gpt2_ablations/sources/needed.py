@@ -3,6 +3,7 @@
 Nothing is asked of any server; `check-sources` does that.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Needed:
         return self.state == "made here"
 
 
-def needed_files(config: Config, models: dict[str, ModelConfig], used: set[str]) -> list[Needed]:
+def needed_files(config: Config, models: dict[str, ModelConfig], used: Collection[str]) -> list[Needed]:
     """The messages, the tokenizer, and the weights of the models that are used pretrained."""
     paths = Paths(config.results)
     found = [_needed("messages", config.dataset.sources, [paths.messages], MESSAGES_BYTES)]
