@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import progress, sources
+from .adamw import LEARNING_RATE, WEIGHT_DECAY
 from .batches import ModelInputs
 from .checkpoints import Checkpoint, stamp
 from .config import Config, ModelConfig, load_models
@@ -49,7 +50,7 @@ from .tokens import (
     tokenize_splits,
     tokenizer,
 )
-from .training import LEARNING_RATE, WEIGHT_DECAY, Finetuning, build_classifier, count_parameters
+from .training import Finetuning, build_classifier, count_parameters
 from .training_progress import TrainingProgress
 from .weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
 from .workflow import PACKAGE, TRAINING_CODE, digest, digest_file

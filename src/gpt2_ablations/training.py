@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .adamw import AdamW
 from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
@@ -24,8 +25,6 @@ from .model import Classifier
 from .tokens import VOCABULARY_SIZE
 from .weights import Weights, draw_linear
 
-LEARNING_RATE = 5e-5
-WEIGHT_DECAY = 0.1
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
 Done = TypeVar("Done")
@@ -123,13 +122,9 @@ class Finetuning:
         self.classifier = classifier.to(device)
         self.inputs = move_inputs(inputs, device)
         self.trained = {name: p for name, p in classifier.named_parameters() if p.requires_grad}
-        self.parameters = list(self.trained.values())
         # The optimizer must hold every trained parameter and no other: a forgotten one would silently stay as it is.
-        assert self.parameters and all(p.is_leaf for p in self.parameters)
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused or None
-        )
+        assert self.trained and all(p.is_leaf for p in self.trained.values())
+        self.optimizer = AdamW(self.trained)
         self.order = LoaderOrder(seed)
         # On frozen features a whole update fits easily; elsewhere accumulation is there to save memory.
         whole_update = experiment.batch_size * experiment.accumulation_steps
@@ -174,7 +169,7 @@ class Finetuning:
         state = {"random_state": self.order.state}
         for name, parameter in self.trained.items():
             state[f"parameter.{name}"] = parameter.detach()
-            state |= {f"{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
+            state |= {f"{key}.{name}": value for key, value in self.optimizer.state[name].items()}
         return state
 
     def _go_on_from(self, checkpoint: Checkpoint | None) -> tuple[int, float]:
@@ -183,11 +178,10 @@ class Finetuning:
         if progress is None:
             return 1, 0.0
         self.order.state = progress.tensors["random_state"]
-        moments = {}
-        for index, (name, parameter) in enumerate(self.trained.items()):
+        for name, parameter in self.trained.items():
             parameter.data.copy_(progress.tensors[f"parameter.{name}"])
-            moments[index] = {key: progress.tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+            for key, tensor in self.optimizer.state[name].items():
+                tensor.copy_(progress.tensors[f"{key}.{name}"])
         self.result.history = progress.history
         return progress.epoch + 1, progress.seconds
 
@@ -204,7 +198,7 @@ class Finetuning:
             last = step + len(update) - 1
             for earlier in range(step, last):
                 self._evaluate_losses(earlier)
-            self._update()
+            self.optimizer.step()
             self._evaluate_losses(last)
             self._on_step(self.result.history)
         line = self.result.history[-1]
@@ -231,7 +225,7 @@ class Finetuning:
         self._halved = True
         self.micro_batch_size //= 2
         self.evaluation_tokens //= 2
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         print(
             f"warning: device {self.device} has too little memory: going on with micro_batch_size"
             f" {self.micro_batch_size}; set it in the configuration to begin with it",
@@ -260,14 +254,6 @@ class Finetuning:
             batch_losses.index_add_(0, batch_of[places].to(self.device), shares.detach().to(batch_losses.dtype))
         self._pending.append((step, batch_losses))
 
-    def _update(self) -> None:
-        for parameter in self.parameters:
-            # AdamW passes over a parameter without a gradient; the document's program decays it.
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:  # (B, 2), (B,) -> (B,), zero where ignored
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return F.cross_entropy(
@@ -286,7 +272,7 @@ class Finetuning:
 
     @property
     def _double(self) -> bool:
-        return self.parameters[0].dtype == torch.float64
+        return next(iter(self.trained.values())).dtype == torch.float64
 
     def _evaluate_losses(self, step: int) -> None:
         if step % EVALUATE_EVERY:

@@ -34,7 +34,17 @@ from .yamlfile import load_yaml
 
 PACKAGE = Path(__file__).parent
 # The modules whose changes change what a training computes.
-TRAINING_CODE = ("batches", "checkpoints", "evaluation", "experiment", "model", "tokens", "training", "weights")
+TRAINING_CODE = (
+    "adamw",
+    "batches",
+    "checkpoints",
+    "evaluation",
+    "experiment",
+    "model",
+    "tokens",
+    "training",
+    "weights",
+)
 
 
 @dataclass(frozen=True)

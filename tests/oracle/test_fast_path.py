@@ -237,11 +237,15 @@ def run_fast_path(case: Case, data: dict[str, plain.Messages], checkpoint: dict[
     first_gradients: dict[str, Tensor] = {}
     trained = trained_parameters(classifier)
 
-    def keep_first(*_) -> None:
-        if not first_gradients:
-            first_gradients.update({name: p.grad.clone() for name, p in trained.items()})
+    update = finetuning.optimizer.step
 
-    finetuning.optimizer.register_step_pre_hook(keep_first)
+    def keep_first() -> None:
+        if not first_gradients:
+            gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in trained.items()}
+            first_gradients.update(gradients)
+        update()
+
+    finetuning.optimizer.step = keep_first
     return FastRun(finetuning.run(), context, trained, first_gradients, counts)
 
 

@@ -57,7 +57,7 @@ class Interrupted(Exception):
 
 def interrupt(training: Finetuning, epoch: int, step: int = 2) -> None:
     """Make a training end in the middle of an epoch."""
-    update = training._update
+    update = training.optimizer.step
 
     def until_then() -> None:
         line = training.result.history[-1]
@@ -65,7 +65,7 @@ def interrupt(training: Finetuning, epoch: int, step: int = 2) -> None:
             raise Interrupted
         update()
 
-    training._update = until_then
+    training.optimizer.step = until_then
 
 
 def checkpoint(folder: Path, **settings) -> Checkpoint:
