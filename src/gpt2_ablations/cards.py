@@ -26,10 +26,14 @@ PAUSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Card:
-    """A graphics card, or a slice of one (MIG): nvidia-smi's number of the card, and its own UUID."""
+    """A graphics card, or a slice of one (MIG): nvidia-smi's number of the card, and its own UUID.
+
+    slice_gb: a slice's memory in GB, as its profile's name says it.
+    """
 
     index: int
     uuid: str
+    slice_gb: int | None = None
 
     @property
     def is_slice(self) -> bool:
@@ -79,7 +83,8 @@ def _parse_list(listed: str) -> list[Card]:
         if number := re.match(r"GPU (\d+):", line):
             index = int(number[1])
         if uuid := re.search(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)", line):
-            cards.append(Card(index, uuid[1]))
+            profile = re.search(r"MIG \S*\.(\d+)gb", line)
+            cards.append(Card(index, uuid[1], int(profile[1]) if profile else None))
     return cards
 
 
@@ -176,8 +181,10 @@ def _try(cards: list[Card], folder: Path) -> tuple[Card | None, str]:
 
 
 def memory_mb() -> list[int]:
-    """The memory of each of this machine's cards in MiB, in nvidia-smi's order."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
-    return [int(line) for line in map(str.strip, listed.splitlines()) if line.isdecimal()]
+    """The memory in MiB of each card that a job may take; a slice's as its profile's name says it."""
+    cards = visible_cards()
+    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if cards else ""
+    lines = csv.reader(listed.splitlines(), skipinitialspace=True)
+    whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
+    slices = {card: card.slice_gb * 10**9 // 2**20 for card in cards if card.slice_gb}
+    return [slices.get(card, whole.get(card.index, 0)) for card in cards if card in slices or card.index in whole]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS, lock_folder, users, visible_cards
+from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
 from gpt2_ablations.errors import InputError
 from tests.conftest import environment
 
@@ -38,6 +38,7 @@ class Machine:
         program = folder / "bin" / "nvidia-smi"
         program.write_text(
             f"#!/bin/sh\ncase \"$1\" in -L) cat '{folder}/list';; --query-compute-apps=*) cat '{folder}/users';;"
+            f" --query-gpu=index,memory.total) cat '{folder}/memory';;"
             " *) exit 2;; esac\n"
         )
         program.chmod(0o755)
@@ -127,6 +128,31 @@ def test_cuda_visible_devices_names_cards_by_number_uuid_or_slice(machine, monke
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert [card.uuid for card in visible_cards()] == uuids
+
+
+@pytest.mark.parametrize(
+    "listed, chosen, memory",
+    [
+        (TWO, None, [40960, 81920]),
+        (TWO, "1", [81920]),
+        (TWO, "", []),
+        # 3g.20gb: 20 GB are 19,073 MiB.
+        (SLICED, None, [40960, 19073, 19073]),
+        (SLICED, SLICES[1], [19073]),
+    ],
+)
+def test_memory_is_that_of_the_cards_and_slices_a_job_may_take(machine, monkeypatch, listed, chosen, memory):
+    machine.shows(listed)
+    (machine.folder / "memory").write_text("0, 40960\n1, 81920\n")
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert memory_mb() == memory
+
+
+def test_a_card_that_does_not_say_its_memory_is_left_out(machine):
+    machine.shows(TWO)
+    (machine.folder / "memory").write_text("0, [N/A]\n1, 81920\n")
+    assert memory_mb() == [81920]
 
 
 def test_who_computes_on_a_card_is_read_from_nvidia_smi(machine):
