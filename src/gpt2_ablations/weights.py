@@ -161,26 +161,29 @@ class RandomWeights:
     def block(self, index: int) -> dict[str, Tensor]:
         if index < self._next_block or self._next_block < 0:
             self.embeddings()
-        while True:
-            drawn = self._draw_block(self._next_block)
-            self._next_block += 1
-            if self._next_block > index:
-                return drawn
+        # The blocks below are drawn too, to get to this one.
+        for _ in range(self._next_block, index):
+            self._draw_linears()
+        self._next_block = index + 1
+        return self._as_block(index, self._draw_linears())
 
     def final_norm(self) -> dict[str, Tensor]:
         c = self.model.n_embd
         return {"ln_f.weight": torch.ones(c), "ln_f.bias": torch.zeros(c)}
 
-    def _draw_block(self, index: int) -> dict[str, Tensor]:
+    def _draw_linears(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of a block's query, key, value, output projection, feed-forward in and out."""
         c = self.model.n_embd
-        qkv = [draw_linear(c, c, self._generator) for _ in range(3)]
-        c_proj = draw_linear(c, c, self._generator)
-        mlp_fc = draw_linear(c, 4 * c, self._generator)
-        mlp_proj = draw_linear(4 * c, c, self._generator)
+        sizes = [(c, c)] * 4 + [(c, 4 * c), (4 * c, c)]
+        return [draw_linear(n_in, n_out, self._generator) for n_in, n_out in sizes]
+
+    def _as_block(self, index: int, linears: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        c = self.model.n_embd
+        qkv, others = linears[:3], dict(zip(("attn.c_proj", "mlp.c_fc", "mlp.c_proj"), linears[3:], strict=True))
         block = {f"{norm}.{part}": fill(c) for norm in ("ln_1", "ln_2") for part, fill in NORM_START.items()}
         block["attn.c_attn.weight"] = torch.cat([weight for weight, _ in qkv], dim=1)
         block["attn.c_attn.bias"] = torch.cat([bias for _, bias in qkv])
-        for name, (weight, bias) in {"attn.c_proj": c_proj, "mlp.c_fc": mlp_fc, "mlp.c_proj": mlp_proj}.items():
+        for name, (weight, bias) in others.items():
             block[f"{name}.weight"], block[f"{name}.bias"] = weight.contiguous(), bias
         return {f"h.{index}.{name}": tensor for name, tensor in block.items()}
 
