@@ -232,7 +232,7 @@ def step_case(name: str, experiment: Experiment, precision: str = "float32") -> 
 
     def step(number: int) -> None:
         finetuning._accumulate_gradients(number, [batches[number]])
-        finetuning._update()
+        finetuning.optimizer.step()
 
     # The first steps take fresh pages; the others, of which a row has hundreds, use them again.
     for number in range(5):
@@ -346,7 +346,7 @@ CASES: dict[str, Callable[[str], dict]] = {
     "row-14-total": lambda name: whole_row_case(name, row(**NO_PADDING)),
     "row-15-total": lambda name: whole_row_case(name, row(**NO_PADDING, accumulation_steps=8)),
     "row-16-total": lambda name: whole_row_case(name, row(trainable_token_pos="flexible")),
-    "row-8-features": lambda name: features_case(name, row(model_size=XL), 68, n_layer=13),
+    "row-8-features": lambda name: features_case(name, row(model_size=XL), 272, n_layer=5),
     "row-8-features-memory": lambda name: features_case(name, row(model_size=XL), None, n_layer=2),
     "row-8-loop": lambda name: loop_case(name, row(model_size=XL)),
     "row-13-features": lambda name: features_case(name, row(context_length="model_context_length"), 24),
