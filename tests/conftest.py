@@ -18,9 +18,11 @@ SHARED = Path(os.environ.get("GPT2_ABLATIONS_SHARED", CHECKOUT.parent / "shared"
 settings.register_profile("faults", max_examples=2000, deadline=None)
 
 
-# A shell starts commands in the background deaf to Ctrl-C, and so would be what the tests start and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts commands in the background deaf to Ctrl-C, and nohup to the session's end; what the tests start and
+# interrupt would be so too.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def fuzz_cases() -> int:
