@@ -200,12 +200,19 @@ def load_config(paths: Sequence[str | Path]) -> Config:
     """Read configuration files; later ones override earlier ones (mappings merge, lists are replaced).
 
     Raises:
-        InputError: as `load_yaml` and `parse_config`.
+        InputError: as `load_yaml` and `parse_config`, or a file that changes some settings is given alone.
     """
     files = {str(path): load_yaml(path) for path in paths}
     merged: dict = {}
     for content in files.values():
         merged = merge_settings(merged, content)
+    missing = [key for key, field in Config.model_fields.items() if field.is_required() and key not in merged]
+    if len(missing) > 1:
+        given = " ".join(files)
+        raise InputError(
+            f"{given}: keys {', '.join(missing)} are missing; add them, or give the file whose settings this one"
+            f" changes, too: --config config/config.yaml {given}"
+        )
     return parse_config(merged, files)
 
 

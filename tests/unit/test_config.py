@@ -69,6 +69,18 @@ def test_a_missing_key_is_named(key):
     assert one_line(error) == f"config/config.yaml: key '{key}' is missing; add it"
 
 
+def test_a_file_that_changes_some_settings_is_not_enough_alone(tmp_path):
+    path = write(tmp_path / "mine.yaml", "results: results/mine\nseeds: [1]\n")
+    with pytest.raises(InputError) as error:
+        load_config([path])
+    line = one_line(error)
+    assert line.startswith(f"{path}: keys rows, experiments, ") and line.endswith(
+        f"features are missing; add them, or give the file whose settings this one changes, too:"
+        f" --config config/config.yaml {path}"
+    )
+    assert load_config([CONFIG, path]).seeds == [1]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
