@@ -102,6 +102,8 @@ def test_a_job_of_a_killed_snakemake_spoils_nothing(lab: Lab, cluster, undisturb
             with contextlib.suppress(psutil.NoSuchProcess):
                 old.resume()
     lab.wait_for_quiet()
-    assert len(lab.jobs_in(cluster.folder, "train", "2")) == 2
+    # The old job's own Snakemake waits ten seconds for files that are not written, then removes what is there: a new
+    # job that ends at that very moment is run once more.
+    assert len(lab.jobs_in(cluster.folder, "train", "2")) in ((2, 3) if late == "while the new job trains" else (2,))
     assert_same_table(cluster, undisturbed)
     assert cluster.scheduled("row_2") == {}
