@@ -180,10 +180,13 @@ class Lab:
                     found.append(job | {"Rule": name})
         return sorted(found, key=lambda job: int(job["JobId"]))
 
+    def busy_jobs(self) -> list[str]:
+        """The ids of the jobs that run or wait."""
+        return [job["JobId"] for job in self.jobs() if job["JobState"] in ("RUNNING", "PENDING", "COMPLETING")]
+
     def wait_for_quiet(self, seconds: float = 60) -> None:
         """Wait until no job runs or waits."""
-        busy = {"RUNNING", "PENDING", "COMPLETING"}
-        wait_until(lambda: not any(job["JobState"] in busy for job in self.jobs()), seconds, "no job is left")
+        wait_until(lambda: not self.busy_jobs(), seconds, "no job is left")
 
     def job_processes(self, node: str | None = None) -> list[psutil.Process]:
         """The processes of this lab's jobs, on one node or on all, with SLURM's own that hold them."""

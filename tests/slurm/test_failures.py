@@ -80,11 +80,16 @@ def test_a_node_lost_during_training_changes_nothing(lab: Lab, cluster, undistur
 
 @pytest.mark.parametrize("late", ["while the new job trains", "when the new job is done"])
 def test_a_job_of_a_killed_snakemake_spoils_nothing(lab: Lab, cluster, undisturbed, late):
+    log = cluster.results / "logs" / "train" / "2" / "seed-123.log"
+
+    def has_begun() -> bool:
+        return log.exists() and "epoch 1:" in log.read_text()
+
     with cluster.started() as running:
         (old,) = cluster.wait_for_training("2")
         # A job that has not begun its log yet would take the place of the next one.
-        log = cluster.results / "logs" / "train" / "2" / "seed-123.log"
-        wait_until(lambda: log.exists() and "epoch 1:" in log.read_text(), 60, "the first epoch ends")
+        wait_until(has_begun, 60, "the first epoch ends")
+        old_log, old_job = log.stat(), lab.jobs_in(cluster.folder, "train", "2")[0]["JobId"]
         running.send_signal(signal.SIGKILL)
         running.wait()
         # A slow node: the old job is still there when the new one comes.
@@ -94,16 +99,20 @@ def test_a_job_of_a_killed_snakemake_spoils_nothing(lab: Lab, cluster, undisturb
             assert refused.returncode != 0 and "unlock" in refused.stderr
             cluster.run("--unlock")
             with cluster.started() as again:
-                assert len(cluster.wait_for_training("2", count=2)) == 2
+                _, new = cluster.wait_for_training("2", count=2)
                 if late == "while the new job trains":
+                    # The old job's own Snakemake waits ten seconds for files that are not written, then removes what
+                    # is there. The new job stands still so long: one that ended at that moment would be run again.
+                    wait_until(lambda: has_begun() and not os.path.samestat(log.stat(), old_log), 60, "it trains")
+                    new.suspend()
                     old.resume()
+                    wait_until(lambda: old_job not in lab.busy_jobs(), 60, "the old job has ended")
+                    new.resume()
                 assert again.wait(300) == 0, again.stderr.read()[-3000:]
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
                 old.resume()
     lab.wait_for_quiet()
-    # The old job's own Snakemake waits ten seconds for files that are not written, then removes what is there: a new
-    # job that ends at that very moment is run once more.
-    assert len(lab.jobs_in(cluster.folder, "train", "2")) in ((2, 3) if late == "while the new job trains" else (2,))
+    assert len(lab.jobs_in(cluster.folder, "train", "2")) == 2
     assert_same_table(cluster, undisturbed)
     assert cluster.scheduled("row_2") == {}
