@@ -207,7 +207,8 @@ def load_config(paths: Sequence[str | Path]) -> Config:
     for content in files.values():
         merged = merge_settings(merged, content)
     missing = [key for key, field in Config.model_fields.items() if field.is_required() and key not in merged]
-    if len(missing) > 1:
+    # A misspelt key also shows as a missing one; `parse_config` says what it should be.
+    if len(missing) > 1 and merged.keys() <= Config.model_fields.keys():
         given = " ".join(files)
         raise InputError(
             f"{given}: keys {', '.join(missing)} are missing; add them, or give the file whose settings this one"

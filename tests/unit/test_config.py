@@ -81,6 +81,13 @@ def test_a_file_that_changes_some_settings_is_not_enough_alone(tmp_path):
     assert load_config([CONFIG, path]).seeds == [1]
 
 
+def test_misspelt_keys_are_named_before_the_missing_ones_that_they_leave(tmp_path):
+    content = CONFIG.read_text().replace("\nrows:", "\nrow:").replace("\nseeds:", "\nseed:")
+    with pytest.raises(InputError) as error:
+        load_config([write(tmp_path / "mine.yaml", content)])
+    assert "unknown key 'row'; did you mean 'rows'?" in one_line(error)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
