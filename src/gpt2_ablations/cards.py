@@ -186,5 +186,5 @@ def memory_mb() -> list[int]:
     listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if cards else ""
     lines = csv.reader(listed.splitlines(), skipinitialspace=True)
     whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
-    slices = {card: card.slice_gb * 10**9 // 2**20 for card in cards if card.slice_gb}
-    return [slices.get(card, whole.get(card.index, 0)) for card in cards if card in slices or card.index in whole]
+    sizes = [card.slice_gb * 10**9 // 2**20 if card.slice_gb else whole.get(card.index) for card in cards]
+    return [size for size in sizes if size is not None]
