@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-slurm bench lint format clean
+.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-slurm bench bench-card lint format clean
 
 help:
 	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
@@ -17,7 +17,9 @@ help:
 	@echo "make test-faults  the long tests: 2,000 fuzzed files, full disks, killed runs (hours: 20 demos are killed)"
 	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
+	@echo "make test-gpu     the tests of numbers on this machine's graphics card"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
+	@echo "make bench-card   the whole table on this machine's graphics card, timed in each precision"
 	@echo "make lint      check the workflow, the code and its types; make format mends the layout"
 	@echo "make clean     remove what make set up"
 
@@ -69,6 +71,10 @@ test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
+# The tests of numbers on a graphics card, and those of what only a card has. Test processes would wait for each other.
+test-gpu: setup-test
+	GPT2_ABLATIONS_TEST_DEVICE=cuda GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/gpu tests/oracle tests/parity
+
 lint: setup-test
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -86,3 +92,7 @@ clean:
 
 bench: setup-test
 	$(BIN)/python -m tests.benchmarks --json tests/benchmarks/results.json
+
+# The whole table on a graphics card, in each precision; 12 GB of random weights go to the folder of temporary files.
+bench-card: setup-test
+	$(BIN)/python -m tests.benchmarks.card --json tests/benchmarks/card.json

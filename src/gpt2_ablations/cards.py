@@ -22,6 +22,10 @@ from .errors import InputError
 LOCK_FOLDER = "GPT2_ABLATIONS_LOCKS"
 SHARE_CARDS = "GPT2_ABLATIONS_SHARE_CARDS"
 PAUSE_SECONDS = 2.0
+# Between two looks at the lock of a card that another job holds.
+LOOK_SECONDS = 0.05
+# CUDA itself takes some 500 MiB of a card for each process. A card of this memory has room for jobs that wait, too.
+ROOMY_MB = 40_000
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,27 @@ def lock_folder() -> Path:
     return folder
 
 
-# Locks last as long as the process: a lock file object that is collected lets go.
-_held: list[FileLock] = []
+@dataclass(frozen=True)
+class Hold:
+    """A card that this process holds. room: whether others may hold memory there, too."""
+
+    card: Card
+    lock: FileLock
+    room: bool
 
 
-def take_card(say: Callable[[str], None] | None = None, pause: float = PAUSE_SECONDS) -> Card | None:
-    """Wait for a card that no other job holds, take it until this process ends, and let CUDA see it alone.
+# A lock file object that is collected lets go.
+_held: list[Hold] = []
+# Cards on which this process has computed: nvidia-smi may go on showing it there.
+_used: set[str] = set()
+
+
+def take_card(
+    say: Callable[[str], None] | None = None,
+    pause: float = PAUSE_SECONDS,
+    start_up: Callable[[], None] = lambda: None,
+) -> Card | None:
+    """Wait for a card that no other job holds, take it until `release_card`, and let CUDA see it alone.
 
     A card on which others compute is passed over, unless CUDA_VISIBLE_DEVICES names that one card or
     GPT2_ABLATIONS_SHARE_CARDS is set. It must be called before anything else touches CUDA. Later calls in the same
@@ -134,7 +153,8 @@ def take_card(say: Callable[[str], None] | None = None, pause: float = PAUSE_SEC
 
     Args:
         say: told what the job waits for, when that changes; default: standard error.
-        pause: seconds between two looks.
+        pause: seconds between two looks at who else computes on a card.
+        start_up: starts CUDA; called while another job holds the only card, if that has room for both.
 
     Returns: the card; None if this machine shows none.
     """
@@ -143,24 +163,32 @@ def take_card(say: Callable[[str], None] | None = None, pause: float = PAUSE_SEC
     if not cards:
         return None
     if _held:
-        return cards[0]
+        return _held[-1].card
+    told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
+    shared = bool(told or os.environ.get(SHARE_CARDS))
+    room = min(memory_mb(), default=0) >= ROOMY_MB
     folder, said = lock_folder(), None
     while True:
-        card, waits_for = _try(cards, folder)
-        if card is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
-            return card
+        taken, waits_for, held_by_jobs = _try(cards, folder, shared)
+        if taken is not None:
+            _held.append(Hold(*taken, room))
+            _used.add(taken[0].uuid)
+            os.environ["CUDA_VISIBLE_DEVICES"] = taken[0].uuid
+            return taken[0]
         if waits_for != said:
             say(f"waiting for a graphics card: {waits_for}")
             said = waits_for
-        time.sleep(pause)
+        if held_by_jobs and room and len(cards) == 1 and cards[0].uuid not in _used:
+            os.environ["CUDA_VISIBLE_DEVICES"] = cards[0].uuid
+            start_up()
+            # From here on nobody is asked for: it would be this process. A job holds the card: it is these jobs' own.
+            _used.add(cards[0].uuid)
+        time.sleep(LOOK_SECONDS if held_by_jobs else pause)
 
 
-def _try(cards: list[Card], folder: Path) -> tuple[Card | None, str]:
-    """The first card that is free, locked; or none, and what stands in the way."""
-    told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
-    shared = told or os.environ.get(SHARE_CARDS)
-    in_the_way, elsewhere = [], None
+def _try(cards: list[Card], folder: Path, shared: bool) -> tuple[tuple[Card, FileLock] | None, str, bool]:
+    """The first card that is free, and its lock; or none, what stands in the way, and whether that is jobs alone."""
+    in_the_way, elsewhere, held_by_jobs = [], None, True
     for card in cards:
         lock = FileLock(folder / f"{card.uuid}.lock", is_singleton=False)
         try:
@@ -168,16 +196,22 @@ def _try(cards: list[Card], folder: Path) -> tuple[Card | None, str]:
         except Timeout:
             in_the_way.append(f"{card.name} is held by another job")
             continue
-        if not shared:
+        if not shared and card.uuid not in _used:
             # Asked after the lock is held: who computes there now is no job of this program's, or a dying one.
             elsewhere = users() if elsewhere is None else elsewhere
             if others := elsewhere.get(card.uuid):
                 lock.release()
+                held_by_jobs = False
                 in_the_way.append(f"{card.name} is used by {', '.join(others)}; {SHARE_CARDS}=1 shares it")
                 continue
-        _held.append(lock)
-        return card, ""
-    return None, "; ".join(in_the_way)
+        return (card, lock), "", False
+    return None, "; ".join(in_the_way), held_by_jobs
+
+
+def release_card() -> None:
+    """Let the next job have the card. One without room to spare stays this process's until it ends."""
+    if _held and _held[-1].room:
+        _held.pop().lock.release()
 
 
 def memory_mb() -> list[int]:

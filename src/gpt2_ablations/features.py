@@ -179,7 +179,7 @@ def _run_shard(
     hidden = torch.empty(len(ids), model.n_embd, device=device)
     embeddings = weights.embeddings()
     for rows, batch in chunks:
-        positions = torch.cat([torch.arange(t).repeat(n) for _, n, t in batch.runs()])
+        positions = batch.positions(ids.device)
         hidden[rows] = (embeddings["wte.weight"][ids[rows]] + embeddings["wpe.weight"][positions]).to(device)
     del embeddings
     report(1)

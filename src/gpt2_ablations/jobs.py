@@ -34,6 +34,7 @@ from .kept_models import KeptModel, weights_digest
 from .logs import stop_if_superseded
 from .machine import (
     device_name,
+    give_back_device,
     peak_device_memory_mb,
     peak_host_memory_mb,
     set_up_torch,
@@ -133,12 +134,20 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     plan = plan_features(spec, model, load_tokens(paths.tokens))
     # The clock of the features starts when the job has its device.
     device = take_device(config.device)
-    write_features(output, spec, model, plan, _shards(config, spec, model, plan, device))
+    # The last shard is written while the next job computes.
+    shards = _shards(config, spec, model, plan, device, computed=lambda: give_back_device(device))
+    write_features(output, spec, model, plan, shards)
 
 
 def _shards(
-    config: Config, spec: FeatureSpec, model: ModelConfig, plan: Plan, device: torch.device
+    config: Config,
+    spec: FeatureSpec,
+    model: ModelConfig,
+    plan: Plan,
+    device: torch.device,
+    computed: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
+    """Compute features, shard by shard; computed: called when the device has nothing more to do."""
     source = "pretrained" if spec.seed is None else "random"
     open_weights = weights_opener(source, spec.model_size, model, Paths(config.results), spec.seed)
     with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
@@ -149,7 +158,11 @@ def _shards(
             bar.update(done - bar.n)
             progress.report("features", done, total)
 
-        yield from extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, report)
+        for shard in extract(spec, model, plan, open_weights, device, config.features.max_memory_mb, report):
+            if bar.n == bar.total:
+                computed()
+            yield shard
+            del shard
 
 
 def train(
@@ -194,6 +207,10 @@ def train(
     checkpoint = Checkpoint(paths.checkpoint(output), settings, config.checkpoint_every_epoch)
     steps = experiment.num_epochs * (len(inputs["train"]) // experiment.batch_size)
     result = finetuning.run(checkpoint, TrainingProgress(experiment.num_epochs, steps))
+    trained = {name: parameter.detach().cpu() for name, parameter in finetuning.trained.items() if config.keep_models}
+    device_memory, device_called = peak_device_memory_mb(device), device_name(device)
+    del classifier, finetuning
+    give_back_device(device)
     metrics = {
         "row": row,
         "seed": seed,
@@ -207,16 +224,16 @@ def train(
             "training": result.training_seconds,
             "evaluation": result.evaluation_seconds,
         },
-        "peak_memory_mb": {"host": peak_host_memory_mb(), "device": peak_device_memory_mb(device)},
+        "peak_memory_mb": {"host": peak_host_memory_mb(), "device": device_memory},
         "features_peak_memory_mb": features.peak_memory_mb if features else None,
         "device": device.type,
-        "device_name": device_name(device),
+        "device_name": device_called,
         "precision": config.precision,
         "note": config.note,
         "settings": asdict(experiment),
         "versions": library_versions(),
     }
-    kept = (_kept_model(config, experiment, seed, row, context), finetuning.trained) if config.keep_models else None
+    kept = (_kept_model(config, experiment, seed, row, context), trained) if config.keep_models else None
     write_run(output, metrics, result, inputs["test"].labels, kept)
     checkpoint.remove()
     return metrics

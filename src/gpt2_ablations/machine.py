@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import platform
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from .cards import take_card, visible_cards
+from .cards import release_card, take_card, visible_cards
 from .errors import InputError
 
 # The parameters' numbers in glibc's malloc.h.
@@ -27,8 +28,25 @@ def take_device(name: str) -> torch.device:
     """
     # CUDA reads which cards it may see when it is first asked anything: the card comes first.
     if name == "cuda" or (name == "auto" and visible_cards() and torch.backends.cuda.is_built()):
-        take_card()
+        take_card(start_up=_start_cuda)
     return select_device(name)
+
+
+def _start_cuda() -> None:
+    """Start CUDA and its library of matrix products, which takes as long as a small training."""
+    if torch.cuda.is_available():
+        x = torch.ones(16, 16, device="cuda")
+        torch.mm(x, x)
+        torch.cuda.synchronize()
+
+
+def give_back_device(device: torch.device) -> None:
+    """Let the next job have the card while this one goes on without it; it must hold nothing there any more."""
+    if device.type == "cuda":
+        # A recorded update and the training it belongs to hold each other.
+        gc.collect()
+        torch.cuda.empty_cache()
+        release_card()
 
 
 def select_device(name: str) -> torch.device:
@@ -53,6 +71,8 @@ def set_up_torch(precision: str) -> None:
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    # cuDNN plans each shape of attention anew, half a second each, and messages come in many lengths.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     _keep_freed_memory()
 
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from .batches import ModelInputs
 from .config import ModelConfig
 from .experiment import Experiment
+from .history import Step
 from .machine import set_up_torch, synchronize
 from .training import Finetuning, build_classifier
 from .weights import RandomWeights
@@ -49,6 +51,15 @@ def measure_speed(threads: int, device_name: str, precision: str) -> Speed:
     """
     set_up_torch(precision)
     device = torch.device(device_name)
+    with ThreadPoolExecutor(1) as beside:
+        # While a card is measured the processor has little to do.
+        start_up = beside.submit(_start_up) if device.type != "cpu" else None
+        speed = _measure(threads, device, precision)
+    return replace(speed, started=start_up.result() if start_up else _start_up())
+
+
+def _measure(threads: int, device: torch.device, precision: str) -> Speed:
+    """The speed without the time of a start."""
     # Small steps gain nothing from more threads, and where another process computes they would wait for it.
     torch.set_num_threads(1)
     alone, two = _training(1, device, precision), _training(2, device, precision)
@@ -60,7 +71,7 @@ def measure_speed(threads: int, device_name: str, precision: str) -> Speed:
         block=max(0.0, two[0] - alone[0]),
         passed=alone[1],
         drawn=_draw_rate(),
-        started=_start_up(),
+        started=0.0,
     )
 
 
@@ -116,7 +127,13 @@ def _training(blocks: int, device: torch.device, precision: str) -> tuple[float,
     inputs = {name: split for name in ("train", "validation", "test")}
     times: list[float] = []
     finetuning = Finetuning(experiment, classifier, inputs, 1, device, precision)
-    result = finetuning.run(on_step=lambda history: times.append(time.perf_counter()))
+
+    def note(history: list[Step]) -> None:
+        # A card goes on computing when a step is called.
+        synchronize(device)
+        times.append(time.perf_counter())
+
+    result = finetuning.run(on_step=note)
     steps = sorted(after - before for before, after in itertools.pairwise(times))
     return steps[len(steps) // 2], result.evaluation_seconds / 3
 

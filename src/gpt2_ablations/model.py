@@ -42,6 +42,14 @@ class Sequences:
                 start, position = index + 1, position + count * length
         return runs
 
+    def positions(self, device: torch.device) -> Tensor:
+        """Where in its message each packed position stands, int64 [n_tokens]."""
+        if len(runs := self.runs()) == 1:
+            # No word from the host: this may be recorded as a CUDA graph.
+            ((_, n, t),) = runs
+            return torch.arange(t, device=device).repeat(n)
+        return torch.cat([torch.arange(t).repeat(n) for _, n, t in runs]).to(device)
+
     def padded(self, x: Tensor) -> Tensor:
         """Packed [n_tokens, C] as [B, longest, C], zeros behind shorter messages."""
         if len(set(self.lengths)) == 1:
@@ -94,8 +102,8 @@ class Linear(nn.Module):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
-        # addmm would first copy the bias over the whole output, and then read it again.
-        y = torch.mm(x, self.weight).add_(self.bias)
+        # On the CPU addmm would first copy the bias over the whole output, and then read it again.
+        y = torch.addmm(self.bias, x, self.weight) if x.is_cuda else torch.mm(x, self.weight).add_(self.bias)
         if self.lora_a is None or self.lora_b is None:
             return y
         b = self.lora_b[0] if self.groups == 1 else torch.block_diag(*self.lora_b)
@@ -289,8 +297,7 @@ class Classifier(nn.Module):
             return self.head(inputs)
         x = inputs
         if self.first_block is None:
-            positions = torch.cat([torch.arange(t).repeat(n) for _, n, t in batch.runs()]).to(inputs.device)
-            x = self.wte(inputs) + self.wpe(positions)
+            x = self.wte(inputs) + self.wpe(batch.positions(inputs.device))
         *lower, last = self.blocks
         for block in lower:
             x = block(x, batch)

@@ -59,6 +59,9 @@ MOST_THREADS = 16
 SINGLE_THREAD_WIDTH = 256
 # With a card, a job's processor only feeds it.
 CARD_THREADS = 4
+# So many jobs may start up and load while others compute, on so many cores each: Python, PyTorch and CUDA need some
+# five seconds, the training of one block on a fast card less than two.
+MOST_WAITING, CORES_A_JOB = 7, 2
 
 # float32 operations a second of one old core, and of a small card; bytes a second that AdamW moves.
 CORE_FLOPS, CARD_FLOPS, MOVED_BYTES = 30e9, 4e12, 5e9
@@ -128,13 +131,18 @@ def threads(model: ModelConfig, card: bool, cores: int | None = None, cards: int
 
     Args:
         card: whether it runs on a graphics card.
-        cores, cards: of this machine, so that every card gets its job and one more can start up; None on a cluster.
+        cores, cards: of this machine, which `jobs_at_once` share; None on a cluster.
     """
     if model.n_embd < SINGLE_THREAD_WIDTH:
         return 1
     if not card:
         return MOST_THREADS
-    return CARD_THREADS if cores is None else max(1, min(CARD_THREADS, cores // (cards + 1)))
+    return CARD_THREADS if cores is None else max(1, min(CARD_THREADS, cores // jobs_at_once(cards, cores)))
+
+
+def jobs_at_once(cards: int, cores: int) -> int:
+    """Jobs of this machine's graphics cards: one that computes on each, and one or more that start up meanwhile."""
+    return cards + max(1, min(MOST_WAITING, cores // CORES_A_JOB - cards))
 
 
 def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:

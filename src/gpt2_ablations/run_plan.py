@@ -13,6 +13,7 @@ from .forecast import seconds, start_up_seconds
 from .machine import select_device
 from .machine_speed import Speed, measure_speed
 from .pretraining import BATCH_SIZE, STEPS
+from .requests import jobs_at_once
 from .runs import Runs, read_runs
 from .sources.needed import Needed, needed_files
 from .work import Lengths, Work, feature_work, read_lengths, training_work
@@ -190,14 +191,20 @@ class _Planner:
 
     def _seconds(self, missing: list[FeaturesPlan], rows: list[RowPlan], needed: list[Needed]) -> float:
         """Of all jobs: side by side as far as cores and cards go, and never less than the longest one takes."""
-        cards = self.plan.cards()
-        share = {row.row: 1 / cards if cards else row.threads / self.machine.cores for row in rows}
-        jobs = [(row.training_seconds, share[row.row]) for row in rows]
-        jobs += [(file.seconds, share[file.rows[0]]) for file in missing]
+        cards, cores = self.plan.cards(), self.machine.cores
+        threads = {row.row: row.threads for row in rows}
+        # Of each kind of job: seconds of all, how many, and threads of one.
+        jobs = [(row.training_seconds, row.runs - row.done, row.threads) for row in rows]
+        jobs += [(file.seconds, 1, threads[file.rows[0]]) for file in missing]
         made = [self.plan.models[file.model] for file in needed if file.model and file.made_here]
-        jobs += [(self._pretraining(model), 1 / self.machine.cores) for model in made]
+        jobs += [(self._pretraining(model), 1, 1) for model in made]
         longest_row = max((row.training_seconds / row.runs for row in rows), default=0.0)
-        return max(sum(needs * part for needs, part in jobs), longest_row)
+        if not cards:
+            return max(sum(needs * of_one / cores for needs, _, of_one in jobs), longest_row)
+        # A card computes one job at a time, while others start up.
+        starts = [number * start_up_seconds(self._speed(of_one)) for _, number, of_one in jobs]
+        computing = sum(needs for needs, _, _ in jobs) - sum(starts)
+        return max(computing / cards + sum(starts) / jobs_at_once(cards, cores), longest_row)
 
     def _pretraining(self, model: ModelConfig) -> float:
         """Seconds that the demo takes to pretrain one of its miniatures."""

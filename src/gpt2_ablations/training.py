@@ -16,18 +16,22 @@ from .adamw import AdamW
 from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .checkpoints import Checkpoint, Progress, size_of
 from .config import ModelConfig
+from .cuda_graph import GraphedUpdate
 from .errors import InputError
 from .evaluation import classify
 from .experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
+from .fixed_shape import FixedShape, fixed_shape
 from .history import Step
 from .machine import autocast, synchronize
-from .model import Classifier
+from .model import Classifier, Sequences
 from .tokens import VOCABULARY_SIZE
 from .weights import Weights, draw_linear
 
 # Messages are evaluated in pieces of about this many positions.
 EVALUATION_TOKENS = 8192
 Done = TypeVar("Done")
+# Of messages, int64 [B], and what each one's loss weighs in its batch's mean, [B]: the losses of the update's batches.
+UpdateFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -131,10 +135,26 @@ class Finetuning:
         default = experiment.batch_size if classifier.first_block is None else whole_update
         self.micro_batch_size = micro_batch_size or default
         self.evaluation_tokens = EVALUATION_TOKENS
+        self._fixed: FixedShape | None = None
+        self._whole_update: UpdateFunction | None = None
+        # Only on a card: a host's batches cost less when they are gathered by length.
+        if device.type == "cuda":
+            self.update_in_one_shape(lambda update: GraphedUpdate(update, device))
         self.result = Result()
         self._halved = False
         self._pending: list[tuple[int, Tensor]] = []
         self._on_step: Callable[[list[Step]], None] = lambda history: None
+
+    def update_in_one_shape(self, record: Callable[[UpdateFunction], UpdateFunction]) -> None:
+        """From here on compute each whole update at once, in batches of one shape, where that computes the same.
+
+        Args:
+            record: given the function that computes an update, what is called in its place.
+        """
+        reads_one = self.experiment.read_position != "mean"
+        blocks = len(self.classifier.h)
+        self._fixed = fixed_shape(self.inputs["train"], blocks - int(reads_one and blocks > 0), self.device)
+        self._whole_update = record(self._fixed_update) if self._fixed else None
 
     def run(self, checkpoint: Checkpoint | None = None, on_step: Callable[[list[Step]], None] | None = None) -> Result:
         """Train all epochs, then evaluate the three splits.
@@ -193,12 +213,11 @@ class Finetuning:
             update = batches[first : first + experiment.accumulation_steps]
             step = len(self.result.history)
             self.result.history += [Step(step + i, epoch) for i in range(len(update))]
-            self._in_pieces(partial(self._accumulate_gradients, step, update))
             # Parameters stay as they are until the last batch of the update, and so do the losses evaluated before it.
             last = step + len(update) - 1
             for earlier in range(step, last):
                 self._evaluate_losses(earlier)
-            self.optimizer.step()
+            self._pending.append((step, self._in_pieces(partial(self.update, step, update))))
             self._evaluate_losses(last)
             self._on_step(self.result.history)
         line = self.result.history[-1]
@@ -223,6 +242,7 @@ class Finetuning:
                 ) from None
         # Outside the handler: the exception held what had filled the memory.
         self._halved = True
+        self._whole_update = None
         self.micro_batch_size //= 2
         self.evaluation_tokens //= 2
         self.optimizer.zero_grad()
@@ -234,25 +254,50 @@ class Finetuning:
         )
         return self._in_pieces(work)
 
-    def _accumulate_gradients(self, step: int, update: list[Tensor]) -> None:
-        """Forward and backward over the batches of one update, in pieces of micro_batch_size messages."""
-        split, steps = self.inputs["train"], self.experiment.accumulation_steps
-        weights = torch.cat([self._loss_weights(step + i, "train", batch) for i, batch in enumerate(update)])
-        batch_of = torch.arange(len(update)).repeat_interleave(torch.tensor([len(batch) for batch in update]))
+    def update(self, step: int, update: list[Tensor]) -> Tensor:
+        """One update from its batches: each one's loss, [len(update)] on the device."""
         messages = torch.cat(update)
-        batch_losses = torch.zeros(len(update), device=self.device)
+        weights = torch.cat([self._loss_weights(step + i, "train", batch) for i, batch in enumerate(update)])
+        whole = len(update) == self.experiment.accumulation_steps and len(messages) <= self.micro_batch_size
+        if self._whole_update and whole:
+            return self._whole_update(messages, weights)
+        losses = self._accumulate_gradients(messages, weights, len(update))
+        self.optimizer.step()
+        return losses
+
+    def _fixed_update(self, messages: Tensor, weights: Tensor) -> Tensor:
+        """As `update`, of messages that are computed at once, with nothing but work for the device."""
+        assert self._fixed is not None
+        # A call that failed half-way may have left gradients.
+        self.optimizer.zero_grad()
+        packed, layout = self._fixed.gather(messages)
+        shares = self._backward(packed, layout, self._fixed.labels[messages], weights)
+        losses = shares.view(self.experiment.accumulation_steps, -1).sum(dim=1)
+        self.optimizer.step()
+        return losses
+
+    def _accumulate_gradients(self, messages: Tensor, weights: Tensor, n_batches: int) -> Tensor:
+        """Forward and backward over an update's batches, in pieces of micro_batch_size: the loss of each batch."""
+        split = self.inputs["train"]
+        batch_losses = torch.zeros(n_batches, device=self.device)
         # What a message adds to its batch's mean, by message: gather() sorts the messages of a piece by length.
         place = torch.empty(len(split), dtype=torch.int64)
         place[messages] = torch.arange(len(messages))
         for piece in messages.split(self.micro_batch_size):
             packed, layout, gathered = split.gather(piece, self.device)
             places = place[gathered]
-            with autocast(self.device, self.precision):
-                logits = self.classifier(packed, layout)
-            shares = self._losses(logits, split.labels[gathered]) * weights[places].to(self.device)
-            (shares.sum() / steps).backward()
-            batch_losses.index_add_(0, batch_of[places].to(self.device), shares.detach().to(batch_losses.dtype))
-        self._pending.append((step, batch_losses))
+            shares = self._backward(packed, layout, split.labels[gathered], weights[places])
+            batch = (places // self.experiment.batch_size).to(self.device)
+            batch_losses.index_add_(0, batch, shares.to(batch_losses.dtype))
+        return batch_losses
+
+    def _backward(self, packed: Tensor, layout: Sequences, labels: Tensor, weights: Tensor) -> Tensor:
+        """Add some messages' gradients; what each adds to its batch's mean loss, [B]."""
+        with autocast(self.device, self.precision):
+            logits = self.classifier(packed, layout)
+        shares = self._losses(logits, labels) * weights.to(self.device)
+        (shares.sum() / self.experiment.accumulation_steps).backward()
+        return shares.detach()
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:  # (B, 2), (B,) -> (B,), zero where ignored
         dtype = torch.promote_types(logits.dtype, torch.float32)

@@ -231,8 +231,7 @@ def step_case(name: str, experiment: Experiment, precision: str = "float32") -> 
     finetuning.result.history = [Step(i, 1) for i in range(20)]
 
     def step(number: int) -> None:
-        finetuning._accumulate_gradients(number, [batches[number]])
-        finetuning.optimizer.step()
+        finetuning.update(number, [batches[number]])
 
     # The first steps take fresh pages; the others, of which a row has hundreds, use them again.
     for number in range(5):

@@ -27,9 +27,9 @@ from gpt2_ablations.model import Classifier
 from gpt2_ablations.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.training import Finetuning, Result, build_classifier, count_parameters
 from gpt2_ablations.weights import RandomWeights, block_shapes, checkpoint_shapes
+from tests.device import DEVICE
 from tests.oracle import plain
 
-CPU = torch.device("cpu")
 SPLITS = ("train", "validation", "test")
 TOLERANCE = 1e-9
 
@@ -207,7 +207,10 @@ def run_plain(case: Case, data: dict[str, plain.Messages], checkpoint: dict[str,
     return finetuning, context, sum(p.numel() for p in model.parameters())
 
 
-def run_fast_path(case: Case, data: dict[str, plain.Messages], checkpoint: dict[str, Tensor] | None) -> FastRun:
+def run_fast_path(
+    case: Case, data: dict[str, plain.Messages], checkpoint: dict[str, Tensor] | None, one_shape: bool = False
+) -> FastRun:
+    """The fast path; with one_shape as it runs on a graphics card, where batches do not differ in shape."""
     experiment, model = case.experiment, case.model
     tokens = {
         split: TokenizedSplit(
@@ -227,13 +230,17 @@ def run_fast_path(case: Case, data: dict[str, plain.Messages], checkpoint: dict[
         inputs = inputs_from_tokens(experiment, tokens, context)
     else:
         plan = plan_features(spec, model, tokens)
-        hidden = torch.cat(list(extract(spec, model, plan, open_weights, CPU, case.shard_mb)))
+        hidden = torch.cat(list(extract(spec, model, plan, open_weights, DEVICE, case.shard_mb)))
         context = plan.context
         inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), context, 0.0, 0.0))
     classifier = build_classifier(experiment, model, open_weights(), case.seed)
     assert {p.dtype for p in classifier.parameters()} == {torch.float64}
     counts = count_parameters(experiment, model, classifier)
-    finetuning = Finetuning(experiment, classifier, inputs, case.seed, CPU, "float32", case.micro_batch_size)
+    finetuning = Finetuning(experiment, classifier, inputs, case.seed, DEVICE, "float32", case.micro_batch_size)
+    if one_shape and DEVICE.type == "cpu":
+        finetuning.update_in_one_shape(lambda update: update)
+    if not one_shape and DEVICE.type != "cpu":
+        finetuning.update_in_one_shape(lambda update: None)
     first_gradients: dict[str, Tensor] = {}
     trained = trained_parameters(classifier)
 
@@ -293,7 +300,7 @@ def assert_same_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], w
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         assert tensor.shape == expected[name].shape, name
-        difference = (tensor - expected[name]).abs().max().item()
+        difference = (tensor.cpu() - expected[name]).abs().max().item()
         assert difference <= TOLERANCE, f"{what} of {name} differs by {difference}"
 
 
@@ -340,10 +347,11 @@ def check(case: Case) -> None:
             finetuning, context, total = run_plain(case, data, checkpoint)
         except plain.NoLoss:
             reject()
-        fast = run_fast_path(case, data, checkpoint)
-    assert fast.context == context
-    assert fast.counts == (sum(p.numel() for p in finetuning.trained.values()), total)
-    assert_same_run(fast, finetuning, case.n_layer)
+        runs = [run_fast_path(case, data, checkpoint, one_shape) for one_shape in (False, True)]
+    for fast in runs:
+        assert fast.context == context
+        assert fast.counts == (sum(p.numel() for p in finetuning.trained.values()), total)
+        assert_same_run(fast, finetuning, case.n_layer)
 
 
 @pytest.mark.parametrize("padding", ["padding", "no_padding"])

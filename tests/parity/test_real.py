@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from gpt2_ablations.tokens import load_tokens
 from tests.conftest import CHECKOUT, run_snakemake, write_yaml
+from tests.device import DEVICE
 from tests.parity.inputs import model_entries, write_checkpoints
 from tests.parity.traces import assert_equals_trace, tolerance
 
@@ -30,7 +31,7 @@ def results(shared, tmp_path_factory) -> Path:
         "models": "models.yaml",
         "dataset": {"sources": [str(shared / "real" / "sms_spam_collection.zip")]},
         "tokenizer": {"sources": [str(shared / "real" / "tokenizer")]},
-        "device": "cpu",
+        "device": DEVICE.type,
     }
     write_yaml(folder / "override.yaml", override)
     (folder / "config").symlink_to(CHECKOUT / "config")

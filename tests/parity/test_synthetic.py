@@ -11,6 +11,7 @@ from gpt2_ablations import jobs
 from gpt2_ablations.config import Config, load_config, load_experiments, load_models, model_folder
 from gpt2_ablations.experiment import Experiment, add_experiment_flags, experiment_from_flags
 from tests.conftest import CHECKOUT, write_yaml
+from tests.device import DEVICE
 from tests.parity.inputs import MODELS, model_entries, write_checkpoints, write_synthetic
 from tests.parity.traces import assert_equals_trace, tolerance
 
@@ -43,7 +44,7 @@ def suite(tmp_path_factory) -> tuple[Path, Config]:
     models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
     override = write_yaml(
         folder / "config.yaml",
-        {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}, "device": "cpu"},
+        {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}, "device": DEVICE.type},
     )
     config = load_config([CHECKOUT / "config" / "config.yaml", override])
     jobs.tokenize(config)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
 from gpt2_ablations.errors import InputError
@@ -17,12 +18,17 @@ SLICES = ["MIG-11111111-aaaa-bbbb-cccc-dddddddddddd", "MIG-22222222-aaaa-bbbb-cc
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: {B})\n"
 ONE = TWO.splitlines()[0] + "\n"
 SLICED = TWO + "".join(f"  MIG 3g.20gb     Device  {i}: (UUID: {uuid})\n" for i, uuid in enumerate(SLICES))
-# Takes a card, says which, and holds it until its input closes.
+# Takes a card, says which, and holds it until its input closes; with a line of input it lets the next job have it.
 HOLDER = """
 import os, sys
-from gpt2_ablations.cards import take_card
-card = take_card(say=lambda text: print(text, flush=True), pause=0.05)
+from gpt2_ablations.cards import release_card, take_card
+def start_up():
+    print("starts CUDA on", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+card = take_card(say=lambda text: print(text, flush=True), pause=0.05, start_up=start_up)
 print("took", card and card.index, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+if sys.stdin.readline():
+    release_card()
+    print("let go", flush=True)
 sys.stdin.read()
 """
 
@@ -35,6 +41,7 @@ class Machine:
         (folder / "bin").mkdir()
         (folder / "list").touch()
         (folder / "users").touch()
+        (folder / "memory").write_text("0, 24576\n1, 24576\n")
         program = folder / "bin" / "nvidia-smi"
         program.write_text(
             f"#!/bin/sh\ncase \"$1\" in -L) cat '{folder}/list';; --query-compute-apps=*) cat '{folder}/users';;"
@@ -56,10 +63,10 @@ class Machine:
         (self.folder / "new").write_text("".join(f"{line}\n" for line in lines))
         (self.folder / "new").rename(self.folder / "users")
 
-    def job(self, **more: str) -> subprocess.Popen:
+    def job(self, program: str = HOLDER, **more: str) -> subprocess.Popen:
         """A process that takes a card and holds it."""
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER],
+            [sys.executable, "-c", program],
             env=self.environment(**more),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -67,6 +74,11 @@ class Machine:
         )
         self.processes.append(process)
         return process
+
+    def tell(self, process: subprocess.Popen) -> None:
+        """Let a job give its card back."""
+        process.stdin.write("\n")
+        process.stdin.flush()
 
     def stop(self) -> None:
         for process in self.processes:
@@ -195,13 +207,68 @@ def note(word):
 note("begin"); time.sleep(0.2); note("end")
 """,
     )
-    jobs = [subprocess.Popen([sys.executable, "-c", program], env=machine.environment()) for _ in range(6)]
+    command = [sys.executable, "-c", program]
+    jobs = [subprocess.Popen(command, env=machine.environment(), stdin=subprocess.DEVNULL) for _ in range(6)]
     assert [job.wait(timeout=120) for job in jobs] == [0] * 6
     lines = diary.read_text().split("\n")[:-1]
     for card in "01":
         of_card = [line.split()[0] for line in lines if line.endswith(card)]
         assert of_card and of_card == ["begin", "end"] * (len(of_card) // 2)
     assert len(lines) == 12
+
+
+def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_card_before_the_first_one_ends(machine):
+    machine.shows(ONE)
+    (machine.folder / "memory").write_text("0, 81559\n")
+    first = machine.job()
+    assert said(first) == f"took 0 {A}"
+    second = machine.job()
+    assert said(second) == "waiting for a graphics card: card 0 is held by another job"
+    assert said(second) == f"starts CUDA on {A}"
+    # Both are seen on the card now, and neither keeps the other from it.
+    machine.used(f"{A}, {first.pid}, python", f"{A}, {second.pid}, python")
+    machine.tell(first)
+    assert said(first) == "let go"
+    assert said(second) == f"took 0 {A}"
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize("listed, memory", [(ONE, "0, 24576"), (TWO, "0, 81559\n1, 81559")])
+def test_cuda_is_not_started_early_on_a_card_without_room_or_where_there_are_several(machine, listed, memory):
+    machine.shows(listed)
+    (machine.folder / "memory").write_text(memory + "\n")
+    holders = [machine.job() for _ in listed.splitlines()]
+    taken = sorted(said(holder) for holder in holders)
+    waiting = machine.job()
+    assert said(waiting).startswith("waiting for a graphics card: ")
+    holders[0].kill()
+    assert said(waiting) in taken
+
+
+def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
+    machine.shows(ONE)
+    first = machine.job()
+    assert said(first) == f"took 0 {A}"
+    second = machine.job()
+    assert said(second).startswith("waiting")
+    machine.tell(first)
+    assert said(first) == "let go"
+    with pytest.raises(Timeout):
+        FileLock(machine.folder / "locks" / f"{A}.lock").acquire(timeout=0.2)
+    first.stdin.close()
+    first.wait()
+    assert said(second) == f"took 0 {A}"
+
+
+def test_a_process_takes_its_card_again_though_it_is_seen_there(machine):
+    machine.shows(ONE)
+    (machine.folder / "memory").write_text("0, 81559\n")
+    program = HOLDER.replace("sys.stdin.read()", "print(take_card(say=print).index, flush=True)")
+    job = machine.job(program)
+    assert said(job) == f"took 0 {A}"
+    machine.used(f"{A}, {job.pid}, python")
+    machine.tell(job)
+    assert [said(job), said(job)] == ["let go", "0"]
 
 
 def test_a_card_on_which_others_compute_is_passed_over(machine):

@@ -13,6 +13,7 @@ from gpt2_ablations.requests import (
     EXPECTED,
     Messages,
     feature_request,
+    jobs_at_once,
     parameters,
     read_messages,
     threads,
@@ -141,6 +142,12 @@ def test_threads_leave_every_card_its_job_and_one_that_starts_up():
     assert threads(small, card=True, cores=64, cards=4) == 4
     assert threads(small, card=True) == 4
     assert threads(small.model_copy(update={"n_embd": 32}), card=False) == 1
+
+
+@pytest.mark.parametrize("cards, cores, jobs", [(1, 2, 2), (1, 8, 4), (1, 16, 8), (1, 64, 8), (4, 8, 5), (8, 64, 15)])
+def test_more_jobs_than_cards_start_up_the_more_cores_there_are(cards, cores, jobs):
+    assert jobs_at_once(cards, cores) == jobs
+    assert threads(MODELS[SIZES[0]], card=True, cores=cores, cards=cards) * jobs <= max(cores, jobs)
 
 
 @pytest.mark.parametrize(

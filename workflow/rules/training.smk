@@ -10,6 +10,8 @@ rule extract_features:
         f"{LOGS}/extract_features/{{identity}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{identity}}.tsv"
+    # On cards starting up takes longer than computing: rows that wait for features should be able to start early.
+    priority: int(PLAN.cards() > 0)
     conda:
         ENVIRONMENT
     threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)

@@ -1,0 +1,7 @@
+"""The device on which the tests of numbers compute: the processor, or a graphics card in `make test-gpu`."""
+
+import os
+
+import torch
+
+DEVICE = torch.device(os.environ.get("GPT2_ABLATIONS_TEST_DEVICE", "cpu"))

@@ -1,0 +1,86 @@
+"""Trainings on a graphics card: each update is recorded and replayed, and where it cannot be, computed as it is."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from gpt2_ablations import cuda_graph, training
+from gpt2_ablations.cuda_graph import GraphedUpdate
+from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.training import Finetuning
+from tests.device import DEVICE
+from tests.oracle.test_fast_path import Case, check
+
+pytestmark = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a graphics card: make test-gpu")
+
+RECORDED = {
+    "head alone": Experiment(trainable_layers="last_layer"),
+    "last block": Experiment(),
+    "last block, real tokens": Experiment(trainable_token_pos="flexible"),
+    "last block, no padding": Experiment(no_padding=True, batch_size=1),
+    "last block, accumulated": Experiment(no_padding=True, batch_size=1, accumulation_steps=4),
+    "last block, no mask": Experiment(disable_causal_mask=True),
+    "mean": Experiment(average_embeddings=True),
+    "two blocks": Experiment(trainable_layers="last_two_blocks"),
+    "all": Experiment(trainable_layers="all", weights="random"),
+    "LoRA": Experiment(trainable_layers="lora", lora_rank=4),
+}
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> list[GraphedUpdate]:
+    """Every update that trainings hand over to be recorded."""
+    made = []
+
+    class Noted(GraphedUpdate):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("gpt2_ablations.training.GraphedUpdate", Noted)
+    return made
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_updates_of_every_way_to_train_are_recorded_and_equal_the_plain_implementation(name, recorded):
+    check(Case(RECORDED[name], messages=(40, 7, 9)))
+    # The first of the two runs of `check` does without.
+    assert [update.graph is not None for update in recorded] == [False, True]
+
+
+def test_updates_whose_batches_differ_in_shape_are_computed_as_they_are(recorded):
+    check(Case(Experiment(trainable_layers="all", trainable_token_pos="flexible")))
+    assert not recorded
+
+
+@pytest.mark.parametrize("fault", ["asks the card", "is out of memory"])
+def test_an_update_that_cannot_be_recorded_is_computed_as_it_is(fault, monkeypatch, recorded, capsys):
+    compute = Finetuning._fixed_update
+
+    def faulty(self, messages, weights):
+        result = compute(self, messages, weights)
+        if torch.cuda.is_current_stream_capturing():
+            _ = result.sum().item() if fault == "asks the card" else torch.empty(2**45, device=DEVICE)
+        return result
+
+    monkeypatch.setattr(Finetuning, "_fixed_update", faulty)
+    check(Case(Experiment(trainable_layers="all"), messages=(40, 7, 9)))
+    assert all(update.graph is None for update in recorded)
+    assert "note: going on without a CUDA graph" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_after_the_recording_leads_to_smaller_pieces_without_it(monkeypatch, recorded):
+    classify, calls = training.classify, Counter()
+
+    def full_at_the_first_epoch_s_end(classifier, *arguments):
+        calls[id(classifier)] += 1
+        # After the two evaluations of losses at step 0.
+        if calls[id(classifier)] == 3:
+            raise torch.OutOfMemoryError("none left")
+        return classify(classifier, *arguments)
+
+    monkeypatch.setattr(training, "classify", full_at_the_first_epoch_s_end)
+    check(Case(Experiment(), messages=(40, 7, 9)))
+    updates_an_epoch = 5
+    assert recorded[1].calls == updates_an_epoch > cuda_graph.WARM_UP
