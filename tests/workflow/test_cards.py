@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from gpt2_ablations import jobs
-from gpt2_ablations.config import load_config
+from gpt2_ablations import features, jobs
+from gpt2_ablations.config import load_config, load_models
 from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.feature_spec import feature_spec
 from gpt2_ablations.training import Finetuning
 
 
@@ -46,7 +47,7 @@ def test_a_job_for_a_card_asks_for_one_and_leaves_cores_to_the_others(finished, 
     assert re.search(r"rule train:.*resources: .*gpu=1\b", planned, flags=re.DOTALL)
 
 
-def test_training_takes_its_device_when_all_is_loaded_and_starts_the_clock_behind(finished, monkeypatch):
+def test_training_takes_its_device_when_all_is_loaded_and_gives_it_back_before_it_writes(finished, monkeypatch):
     happened = []
 
     def noted(name, function):
@@ -61,8 +62,29 @@ def test_training_takes_its_device_when_all_is_loaded_and_starts_the_clock_behin
     monkeypatch.setattr(jobs, "build_classifier", noted("loaded", jobs.build_classifier))
     monkeypatch.setattr(jobs, "take_device", noted("device taken", jobs.take_device))
     monkeypatch.setattr(Finetuning, "run", noted("clock starts", Finetuning.run))
+    monkeypatch.setattr(jobs, "give_back_device", noted("device given back", jobs.give_back_device))
+    monkeypatch.setattr(jobs, "write_run", noted("written", jobs.write_run))
     config = load_config(["config/config.yaml", "override.yaml"])
     (features,) = (finished.results / "features").glob("*.safetensors")
     row = Experiment(model_size="tiny", num_epochs=1)
     jobs.train(config, row, 123, "1", features, finished.folder / "out")
-    assert happened == ["loaded", "device taken", "clock starts"]
+    assert happened == ["loaded", "device taken", "clock starts", "device given back", "written"]
+
+
+def test_features_give_their_device_back_when_all_are_computed_and_before_all_are_written(finished, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    config = load_config(["config/config.yaml", "override.yaml"])
+    spec = feature_spec(Experiment(model_size="tiny"), load_models(config.models)["tiny"], 123, config.precision)
+    output, shards = finished.folder / "out.safetensors", []
+    monkeypatch.setattr(features, "tokens_per_shard", lambda model, size: 100)
+    cut = features._run_shard
+    monkeypatch.setattr(features, "_run_shard", lambda *arguments: shards.append(1) or cut(*arguments))
+    given_back = []
+
+    def note(device):
+        assert not output.exists()
+        given_back.append(len(shards))
+
+    monkeypatch.setattr(jobs, "give_back_device", note)
+    jobs.extract_features(config, spec, output)
+    assert len(shards) > 2 and given_back == [len(shards)]
