@@ -99,13 +99,25 @@ def _nvidia_smi(*arguments: str) -> str:
 
 
 def users() -> dict[str, list[str]]:
-    """Who computes on each card, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here."""
+    """Who else computes on each card, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here.
+
+    This user's own jobs are not among them: they take turns by the locks, and may be seen before and after theirs.
+    """
     found: dict[str, list[str]] = {}
     listed = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")
     for line in csv.reader(listed.splitlines(), skipinitialspace=True):
-        if len(line) == 3:
+        if len(line) == 3 and not _is_job(line[1]):
             found.setdefault(line[0], []).append(f"{line[2]} (process {line[1]})")
     return found
+
+
+def _is_job(pid: str) -> bool:
+    """Whether a process is a command of this program that this user started, as far as this system says."""
+    process = Path("/proc") / pid
+    try:
+        return process.stat().st_uid == os.getuid() and b"gpt2_ablations" in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def lock_folder() -> Path:
@@ -127,7 +139,7 @@ def lock_folder() -> Path:
 
 @dataclass(frozen=True)
 class Hold:
-    """A card that this process holds. room: whether others may hold memory there, too."""
+    """A card that this process holds. room: whether it is the only one, and others may hold memory there, too."""
 
     card: Card
     lock: FileLock
@@ -166,7 +178,7 @@ def take_card(
         return _held[-1].card
     told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
     shared = bool(told or os.environ.get(SHARE_CARDS))
-    room = min(memory_mb(), default=0) >= ROOMY_MB
+    room = len(cards) == 1 and min(memory_mb(), default=0) >= ROOMY_MB
     folder, said = lock_folder(), None
     while True:
         taken, waits_for, held_by_jobs = _try(cards, folder, shared)
@@ -178,7 +190,7 @@ def take_card(
         if waits_for != said:
             say(f"waiting for a graphics card: {waits_for}")
             said = waits_for
-        if held_by_jobs and room and len(cards) == 1 and cards[0].uuid not in _used:
+        if held_by_jobs and room and cards[0].uuid not in _used:
             os.environ["CUDA_VISIBLE_DEVICES"] = cards[0].uuid
             start_up()
             # From here on nobody is asked for: it would be this process. A job holds the card: it is these jobs' own.
@@ -209,7 +221,7 @@ def _try(cards: list[Card], folder: Path, shared: bool) -> tuple[tuple[Card, Fil
 
 
 def release_card() -> None:
-    """Let the next job have the card. One without room to spare stays this process's until it ends."""
+    """Let the next job have the card. It stays this process's until it ends if there are several, or without room."""
     if _held and _held[-1].room:
         _held.pop().lock.release()
 

@@ -260,6 +260,26 @@ def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
     assert said(second) == f"took 0 {A}"
 
 
+def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_card(machine):
+    machine.shows(ONE)
+    (machine.folder / "memory").write_text("0, 81559\n")
+    first = machine.job()
+    assert said(first) == f"took 0 {A}"
+    machine.used(f"{A}, {first.pid}, python")
+    machine.tell(first)
+    assert said(first) == "let go"
+    assert said(machine.job()) == f"took 0 {A}"
+
+
+def test_another_program_of_this_user_is_someone_else(machine):
+    machine.shows(ONE)
+    other = subprocess.Popen(["sleep", "600"])
+    machine.processes.append(other)
+    other.stdin = other.stdout = open(os.devnull)
+    machine.used(f"{A}, {other.pid}, sleep")
+    assert said(machine.job()).startswith(f"waiting for a graphics card: card 0 is used by sleep (process {other.pid})")
+
+
 def test_a_process_takes_its_card_again_though_it_is_seen_there(machine):
     machine.shows(ONE)
     (machine.folder / "memory").write_text("0, 81559\n")

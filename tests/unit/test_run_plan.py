@@ -1,0 +1,45 @@
+"""The time of a whole run, where jobs share this machine's cores or cards."""
+
+import pytest
+
+from gpt2_ablations import run_plan
+from gpt2_ablations.machine_speed import Speed
+from gpt2_ablations.requests import jobs_at_once
+from gpt2_ablations.run_plan import RunPlan, plan_run
+from gpt2_ablations.workflow import Plan, make_plan
+from gpt2_ablations.yamlfile import load_yaml
+from tests.conftest import CHECKOUT
+
+# Start-ups of 1.5 times 4 seconds each, which outweigh all else.
+FAST = Speed(operations=1e15, moved=1e13, step=0.0, block=0.0, passed=0.0, drawn=1e12, started=4.0)
+JOBS = 19 + 11  # trainings, and files of features
+
+
+@pytest.fixture
+def planned(monkeypatch, tmp_path):
+    """The plan of the whole table on a machine of 16 cores and some cards, where nothing has run."""
+
+    def make(cards: int) -> RunPlan:
+        monkeypatch.setattr(run_plan, "measure_speed", lambda threads, device, precision: FAST)
+        monkeypatch.setattr(Plan, "cards", lambda self: cards)
+        merged = load_yaml(CHECKOUT / "config" / "config.yaml") | {"results": str(tmp_path), "device": "cpu"}
+        monkeypatch.chdir(CHECKOUT)
+        return plan_run(make_plan(merged, [], local=True, cores=16))
+
+    return make
+
+
+@pytest.mark.parametrize("cards", [1, 2])
+def test_on_cards_start_ups_count_beside_the_computing(planned, cards):
+    plan = planned(cards)
+    all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
+    start_ups = JOBS * 1.5 * FAST.started
+    assert all_jobs > start_ups > all_jobs / 2
+    assert plan.seconds == pytest.approx((all_jobs - start_ups) / cards + start_ups / jobs_at_once(cards, 16))
+
+
+def test_on_the_processor_jobs_take_all_cores_in_turn(planned):
+    plan = planned(0)
+    all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
+    assert all(row.threads == 16 for row in plan.rows)
+    assert plan.seconds == pytest.approx(all_jobs)
