@@ -273,9 +273,8 @@ def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_card(machine):
 
 def test_another_program_of_this_user_is_someone_else(machine):
     machine.shows(ONE)
-    other = subprocess.Popen(["sleep", "600"])
+    other = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     machine.processes.append(other)
-    other.stdin = other.stdout = open(os.devnull)
     machine.used(f"{A}, {other.pid}, sleep")
     assert said(machine.job()).startswith(f"waiting for a graphics card: card 0 is used by sleep (process {other.pid})")
 
