@@ -71,9 +71,12 @@ test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-# The tests of numbers on a graphics card, and those of what only a card has. Test processes would wait for each other.
+# The tests of numbers on a graphics card, and those of what only a card has. The hand-over between jobs wants the card for
+# itself; the processes of the other tests would wait for each other.
+test-gpu: export GPT2_ABLATIONS_TEST_DEVICE = cuda
 test-gpu: setup-test
-	GPT2_ABLATIONS_TEST_DEVICE=cuda GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/gpu tests/oracle tests/parity
+	$(BIN)/python -m pytest tests/gpu/test_hand_over.py
+	GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/gpu/test_graphs.py tests/oracle tests/parity
 
 lint: setup-test
 	$(BIN)/snakemake --lint

@@ -178,7 +178,7 @@ def take_card(
         return _held[-1].card
     told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
     shared = bool(told or os.environ.get(SHARE_CARDS))
-    room = len(cards) == 1 and min(memory_mb(), default=0) >= ROOMY_MB
+    room = len(cards) == 1 and min(_memory_mb(cards), default=0) >= ROOMY_MB
     folder, said = lock_folder(), None
     while True:
         taken, waits_for, held_by_jobs = _try(cards, folder, shared)
@@ -228,7 +228,10 @@ def release_card() -> None:
 
 def memory_mb() -> list[int]:
     """The memory in MiB of each card that a job may take; a slice's as its profile's name says it."""
-    cards = visible_cards()
+    return _memory_mb(visible_cards())
+
+
+def _memory_mb(cards: list[Card]) -> list[int]:
     listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if cards else ""
     lines = csv.reader(listed.splitlines(), skipinitialspace=True)
     whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}

@@ -33,7 +33,10 @@ class GraphedUpdate:
     def __call__(self, messages: Tensor, weights: Tensor) -> Tensor:
         """The function's result; both arguments may still lie on the host."""
         if self.arguments is None:
-            self.arguments = messages.to(self.device), weights.to(self.device)
+            self.arguments = (
+                torch.empty_like(messages, device=self.device),
+                torch.empty_like(weights, device=self.device),
+            )
         for static, new in zip(self.arguments, (messages, weights), strict=True):
             static.copy_(new, non_blocking=True)
         self.calls += 1

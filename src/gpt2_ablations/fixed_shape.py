@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .batches import ModelInputs
-from .model import Sequences
+from .model import Sequences, reached
 
 
 class FixedShape:
@@ -27,7 +27,9 @@ class FixedShape:
         self.longest = int(inputs.lengths.max())
         self.positions = torch.arange(self.longest, device=self.device)
         self.one_length = int(inputs.lengths.min()) == self.longest
-        self.masked = self.read is not None and bool((self._reach(self.lengths, self.read) < self.longest).any())
+        self.masked = self.read is not None and bool(
+            (reached(self.lengths, self.read, inputs.causal) < self.longest).any()
+        )
 
     def gather(self, messages: Tensor) -> tuple[Tensor, Sequences]:
         """The batch of some messages in their order, without a word between device and host.
@@ -47,12 +49,8 @@ class FixedShape:
             read = self.read[messages]
             rows = torch.arange(len(messages), device=self.device) * self.longest + read
             if self.masked:
-                unreached = self.positions >= self._reach(lengths, read)[:, None]
+                unreached = self.positions >= reached(lengths, read, self.inputs.causal)[:, None]
         return packed, Sequences((self.longest,) * len(messages), self.inputs.causal, rows, unreached)
-
-    def _reach(self, lengths: Tensor, read: Tensor) -> Tensor:
-        """How many positions the read one attends to, int64 [B]."""
-        return torch.minimum(lengths, read + 1) if self.inputs.causal else lengths
 
 
 def fixed_shape(inputs: ModelInputs, whole_blocks: int, device: torch.device) -> FixedShape | None:
@@ -63,6 +61,5 @@ def fixed_shape(inputs: ModelInputs, whole_blocks: int, device: torch.device) ->
     """
     if inputs.store.device.type != device.type:
         return None
-    if whole_blocks and int(inputs.lengths.min()) != int(inputs.lengths.max()):
-        return None
-    return FixedShape(inputs)
+    fixed = FixedShape(inputs)
+    return fixed if fixed.one_length or not whole_blocks else None

@@ -207,7 +207,7 @@ def train(
     checkpoint = Checkpoint(paths.checkpoint(output), settings, config.checkpoint_every_epoch)
     steps = experiment.num_epochs * (len(inputs["train"]) // experiment.batch_size)
     result = finetuning.run(checkpoint, TrainingProgress(experiment.num_epochs, steps))
-    trained = {name: parameter.detach().cpu() for name, parameter in finetuning.trained.items() if config.keep_models}
+    trained = {name: p.detach().cpu() for name, p in finetuning.trained.items()} if config.keep_models else {}
     device_memory, device_called = peak_device_memory_mb(device), device_name(device)
     del classifier, finetuning
     give_back_device(device)

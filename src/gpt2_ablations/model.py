@@ -57,6 +57,11 @@ class Sequences:
         return pad_sequence(x.split(self.lengths), batch_first=True)
 
 
+def reached(lengths: Tensor, read: Tensor, causal: bool) -> Tensor:
+    """How many of its message's positions the read one attends to: int64 [B], (B,), (B,) -> (B,)."""
+    return torch.minimum(lengths, read + 1) if causal else lengths
+
+
 def sequences(lengths: Tensor, read: Tensor | None, causal: bool, device: torch.device | str = "cpu") -> Sequences:
     """Describe a packed batch.
 
@@ -67,7 +72,7 @@ def sequences(lengths: Tensor, read: Tensor | None, causal: bool, device: torch.
     rows = unreached = None
     if read is not None:
         rows = (lengths.cumsum(0) - lengths + read).to(device)
-        reach = torch.minimum(lengths, read + 1) if causal else lengths
+        reach = reached(lengths, read, causal)
         longest = int(lengths.max())
         if bool((reach < longest).any()):
             unreached = (torch.arange(longest) >= reach[:, None]).to(device)

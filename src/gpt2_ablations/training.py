@@ -152,8 +152,8 @@ class Finetuning:
             record: given the function that computes an update, what is called in its place.
         """
         reads_one = self.experiment.read_position != "mean"
-        blocks = len(self.classifier.h)
-        self._fixed = fixed_shape(self.inputs["train"], blocks - int(reads_one and blocks > 0), self.device)
+        whole_blocks = max(0, len(self.classifier.h) - reads_one)
+        self._fixed = fixed_shape(self.inputs["train"], whole_blocks, self.device)
         self._whole_update = record(self._fixed_update) if self._fixed else None
 
     def run(self, checkpoint: Checkpoint | None = None, on_step: Callable[[list[Step]], None] | None = None) -> Result:

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
 from gpt2_ablations.errors import InputError
+from tests.card_jobs import job_environment, tell
 from tests.conftest import environment
 
 A, B = "GPU-aaaaaaaa-0000-1111-2222-333333333333", "GPU-bbbbbbbb-0000-1111-2222-333333333333"
@@ -41,7 +42,7 @@ class Machine:
         (folder / "bin").mkdir()
         (folder / "list").touch()
         (folder / "users").touch()
-        (folder / "memory").write_text("0, 24576\n1, 24576\n")
+        self.has_memory("0, 24576", "1, 24576")
         program = folder / "bin" / "nvidia-smi"
         program.write_text(
             f"#!/bin/sh\ncase \"$1\" in -L) cat '{folder}/list';; --query-compute-apps=*) cat '{folder}/users';;"
@@ -52,11 +53,14 @@ class Machine:
 
     def environment(self, **more: str) -> dict[str, str]:
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        mine = {key: value for key, value in environment().items() if key not in ("CUDA_VISIBLE_DEVICES", SHARE_CARDS)}
-        return mine | {"PATH": path, LOCK_FOLDER: str(self.folder / "locks")} | more
+        return job_environment(self.folder / "locks") | {"PATH": path} | more
 
     def shows(self, listed: str) -> None:
         (self.folder / "list").write_text(listed)
+
+    def has_memory(self, *lines: str) -> None:
+        """Lines of a card's number and its MiB."""
+        (self.folder / "memory").write_text("".join(f"{line}\n" for line in lines))
 
     def used(self, *lines: str) -> None:
         # Renamed into place: a process may be reading it.
@@ -75,10 +79,12 @@ class Machine:
         self.processes.append(process)
         return process
 
-    def tell(self, process: subprocess.Popen) -> None:
-        """Let a job give its card back."""
-        process.stdin.write("\n")
-        process.stdin.flush()
+    def holder(self, program: str = HOLDER) -> subprocess.Popen:
+        """A job that has taken the machine's one card."""
+        self.shows(ONE)
+        process = self.job(program)
+        assert said(process) == f"took 0 {A}"
+        return process
 
     def stop(self) -> None:
         for process in self.processes:
@@ -155,7 +161,7 @@ def test_cuda_visible_devices_names_cards_by_number_uuid_or_slice(machine, monke
 )
 def test_memory_is_that_of_the_cards_and_slices_a_job_may_take(machine, monkeypatch, listed, chosen, memory):
     machine.shows(listed)
-    (machine.folder / "memory").write_text("0, 40960\n1, 81920\n")
+    machine.has_memory("0, 40960", "1, 81920")
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert memory_mb() == memory
@@ -163,7 +169,7 @@ def test_memory_is_that_of_the_cards_and_slices_a_job_may_take(machine, monkeypa
 
 def test_a_card_that_does_not_say_its_memory_is_left_out(machine):
     machine.shows(TWO)
-    (machine.folder / "memory").write_text("0, [N/A]\n1, 81920\n")
+    machine.has_memory("0, [N/A]", "1, 81920")
     assert memory_mb() == [81920]
 
 
@@ -185,9 +191,7 @@ def test_two_jobs_take_two_cards_and_a_third_waits_for_the_first_to_end(machine)
 
 
 def test_a_killed_job_s_card_is_free_at_once(machine):
-    machine.shows(ONE)
-    first = machine.job()
-    assert said(first) == f"took 0 {A}"
+    first = machine.holder()
     second = machine.job()
     assert said(second).startswith("waiting")
     first.send_signal(signal.SIGKILL)
@@ -218,25 +222,23 @@ note("begin"); time.sleep(0.2); note("end")
 
 
 def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_card_before_the_first_one_ends(machine):
-    machine.shows(ONE)
-    (machine.folder / "memory").write_text("0, 81559\n")
-    first = machine.job()
-    assert said(first) == f"took 0 {A}"
+    machine.has_memory("0, 81559")
+    first = machine.holder()
     second = machine.job()
     assert said(second) == "waiting for a graphics card: card 0 is held by another job"
     assert said(second) == f"starts CUDA on {A}"
     # Both are seen on the card now, and neither keeps the other from it.
     machine.used(f"{A}, {first.pid}, python", f"{A}, {second.pid}, python")
-    machine.tell(first)
+    tell(first)
     assert said(first) == "let go"
     assert said(second) == f"took 0 {A}"
     assert first.poll() is None
 
 
-@pytest.mark.parametrize("listed, memory", [(ONE, "0, 24576"), (TWO, "0, 81559\n1, 81559")])
+@pytest.mark.parametrize("listed, memory", [(ONE, ["0, 24576"]), (TWO, ["0, 81559", "1, 81559"])])
 def test_cuda_is_not_started_early_on_a_card_without_room_or_where_there_are_several(machine, listed, memory):
     machine.shows(listed)
-    (machine.folder / "memory").write_text(memory + "\n")
+    machine.has_memory(*memory)
     holders = [machine.job() for _ in listed.splitlines()]
     taken = sorted(said(holder) for holder in holders)
     waiting = machine.job()
@@ -246,12 +248,10 @@ def test_cuda_is_not_started_early_on_a_card_without_room_or_where_there_are_sev
 
 
 def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
-    machine.shows(ONE)
-    first = machine.job()
-    assert said(first) == f"took 0 {A}"
+    first = machine.holder()
     second = machine.job()
     assert said(second).startswith("waiting")
-    machine.tell(first)
+    tell(first)
     assert said(first) == "let go"
     with pytest.raises(Timeout):
         FileLock(machine.folder / "locks" / f"{A}.lock").acquire(timeout=0.2)
@@ -261,12 +261,10 @@ def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
 
 
 def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_card(machine):
-    machine.shows(ONE)
-    (machine.folder / "memory").write_text("0, 81559\n")
-    first = machine.job()
-    assert said(first) == f"took 0 {A}"
+    machine.has_memory("0, 81559")
+    first = machine.holder()
     machine.used(f"{A}, {first.pid}, python")
-    machine.tell(first)
+    tell(first)
     assert said(first) == "let go"
     assert said(machine.job()) == f"took 0 {A}"
 
@@ -280,13 +278,11 @@ def test_another_program_of_this_user_is_someone_else(machine):
 
 
 def test_a_process_takes_its_card_again_though_it_is_seen_there(machine):
-    machine.shows(ONE)
-    (machine.folder / "memory").write_text("0, 81559\n")
+    machine.has_memory("0, 81559")
     program = HOLDER.replace("sys.stdin.read()", "print(take_card(say=print).index, flush=True)")
-    job = machine.job(program)
-    assert said(job) == f"took 0 {A}"
+    job = machine.holder(program)
     machine.used(f"{A}, {job.pid}, python")
-    machine.tell(job)
+    tell(job)
     assert [said(job), said(job)] == ["let go", "0"]
 
 
