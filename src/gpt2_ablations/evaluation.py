@@ -20,18 +20,22 @@ def classify(
 
     Returns: [B, 2] on `device`.
     """
-    by_length = inputs.lengths[messages].argsort(stable=True)
+    # Messages that are the same stand in one place, and are computed once.
+    starts, copy_of = inputs.starts[messages].unique(return_inverse=True)
+    different = torch.empty_like(starts)
+    different[copy_of] = messages
+    by_length = inputs.lengths[different].argsort(stable=True)
     logits = None
-    for places in by_length.split(_pieces(inputs.lengths[messages[by_length]], n_tokens)):
+    for places in by_length.split(_pieces(inputs.lengths[different[by_length]], n_tokens)):
         # gather() sorts by length, which these already are: the order stays.
-        packed, layout, _ = inputs.gather(messages[places], device)
+        packed, layout, _ = inputs.gather(different[places], device)
         with autocast(device, precision):
             piece = classifier(packed, layout)
         if logits is None:
-            logits = torch.empty(len(messages), N_CLASSES, dtype=piece.dtype, device=device)
+            logits = torch.empty(len(different), N_CLASSES, dtype=piece.dtype, device=device)
         logits[places.to(device)] = piece
     assert logits is not None, "no messages"
-    return logits
+    return logits[copy_of.to(device)]
 
 
 def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:

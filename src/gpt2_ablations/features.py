@@ -19,7 +19,7 @@ from .files import write_whole
 from .machine import autocast, peak_host_memory_mb
 from .model import Block, Sequences, mean_positions, sequences
 from .tensor_files import safetensors_header, write_tensor
-from .tokens import AttendedSplit, TokenizedSplit, attend, context_positions
+from .tokens import AttendedSplit, TokenizedSplit, attend, context_positions, first_copies
 from .weights import Weights
 
 # Large enough for the matrix products to run at full speed; more only takes memory.
@@ -28,7 +28,10 @@ CHUNK_TOKENS = 4096
 
 @dataclass(frozen=True)
 class FeatureSplit:
-    """Hidden states of one split: hidden [rows, C]; starts, lengths, real_lengths, labels: int64 [N]."""
+    """Hidden states of one split: hidden [rows, C]; starts, lengths, real_lengths, labels: int64 [N].
+
+    Messages that are the same share their rows.
+    """
 
     hidden: Tensor
     starts: Tensor
@@ -39,10 +42,10 @@ class FeatureSplit:
 
 @dataclass(frozen=True)
 class Plan:
-    """All messages of the three splits as one packed sequence, shortest first, and where each one's rows are kept.
+    """Every different message of the splits once, packed, shortest first, and where each message's rows are kept.
 
-    ids: int64 [n_tokens]; lengths, read: int64 [N] in packed order; starts, kept_lengths: int64 [N] in split order;
-    splits: the attended splits; context: positions after padding, None without.
+    ids: int64 [n_tokens]; lengths, read: int64 [N_different] in packed order; starts, kept_lengths: int64 [N] in split
+    order; rows: kept in all; splits: the attended splits; context: positions after padding, None without.
     """
 
     ids: Tensor
@@ -50,12 +53,9 @@ class Plan:
     read: Tensor | None
     starts: Tensor
     kept_lengths: Tensor
+    rows: int
     splits: dict[str, AttendedSplit]
     context: int | None
-
-    @property
-    def rows(self) -> int:
-        return int(self.kept_lengths.sum())
 
 
 def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit]) -> Plan:
@@ -77,8 +77,11 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
     """
     lengths = torch.cat([split.lengths for split in splits.values()])
     real = torch.cat([split.real_lengths for split in splits.values()])
+    # A message that comes again, in whichever split, is computed once.
+    first = first_copies(splits.values())
+    different = first.unique()
     # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
-    order = lengths.argsort(stable=True)
+    order = different[lengths[different].argsort(stable=True)]
     messages = [m for split in splits.values() for m in split.ids.split(split.lengths.tolist())]
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
@@ -88,8 +91,9 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
         ids=torch.cat([messages[i] for i in order.tolist()]),
         lengths=lengths[order],
         read=None if read is None else read[order],
-        starts=starts,
+        starts=starts[first],
         kept_lengths=kept,
+        rows=int(kept[order].sum()),
         splits=splits,
         context=context,
     )

@@ -3,7 +3,7 @@
 from .batches import ModelInputs
 from .experiment import Experiment
 from .features import FeatureSplit, read_positions
-from .tokens import AttendedSplit
+from .tokens import AttendedSplit, first_copies
 
 
 def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
@@ -23,7 +23,7 @@ def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
     """The inputs of a row that trains or adapts every block."""
     return ModelInputs(
         store=split.ids,
-        starts=split.lengths.cumsum(0) - split.lengths,
+        starts=(split.lengths.cumsum(0) - split.lengths)[first_copies([split])],
         lengths=split.lengths,
         labels=split.labels,
         read=read_positions(experiment.read_position, split.lengths, split.real_lengths),

@@ -1,6 +1,6 @@
 """Messages as token ids, packed one behind the other, and the positions of each that a row attends to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,20 @@ class AttendedSplit:
     lengths: Tensor
     real_lengths: Tensor
     labels: Tensor
+
+
+def first_copies(splits: Iterable[AttendedSplit]) -> Tensor:
+    """For each message of some splits, the number of the first that attends to the same, itself or an earlier one.
+
+    Returns: int64 [N], the splits' messages one behind the other.
+    """
+    seen: dict[tuple[bytes, int], int] = {}
+    first: list[int] = []
+    for split in splits:
+        messages = split.ids.split(split.lengths.tolist())
+        for ids, real in zip(messages, split.real_lengths.tolist(), strict=True):
+            first.append(seen.setdefault((ids.numpy().tobytes(), real), len(first)))
+    return torch.tensor(first, dtype=torch.int64)
 
 
 def tokenizer(name: str, folder: str | Path) -> Encode:

@@ -9,12 +9,12 @@ counts while the real code runs.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from .config import Config, ModelConfig
+from .dataset import SPLITS
 from .experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
 from .feature_spec import FeatureSpec
 from .requests import (
@@ -22,7 +22,7 @@ from .requests import (
     EVALUATION_TOKENS,
     VOCABULARY_SIZE,
     parameters,
-    read_token_lengths,
+    read_packed_messages,
     tokens_per_shard,
 )
 
@@ -35,20 +35,31 @@ ADAMW_BYTES = 28
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each message, int64 [N] for each split; `known` is whether they are this run's own."""
+    """Tokens of each message, int64 [N] for each split, and of each different one; `known`: they are this run's own."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    different: np.ndarray
     known: bool = True
 
-    @cached_property
-    def all(self) -> np.ndarray:
-        return np.concatenate([self.train, self.validation, self.test])
+    @classmethod
+    def of(cls, packed: dict[str, tuple[np.ndarray, np.ndarray]]) -> "Lengths":
+        """Of messages as `read_packed_messages` gives them."""
+        different = {
+            message.tobytes(): len(message)
+            for ids, lengths in packed.values()
+            for message in np.split(ids, lengths.cumsum()[:-1])
+        }
+        train, validation, test = (packed[name][1] for name in SPLITS)
+        return cls(train, validation, test, np.array(list(different.values())))
 
 
 def expected_lengths() -> Lengths:
-    """As the document's messages have: 1,045, 149 and 300 of 31 tokens on average, the longest of training 120."""
+    """As the document's messages have: 1,045, 149 and 300 of 31 tokens on average, the longest of training 120.
+
+    1,388 of them differ.
+    """
 
     def spread(number: int) -> np.ndarray:
         # Quantiles of an exponential distribution, as the real ones roughly are.
@@ -57,13 +68,13 @@ def expected_lengths() -> Lengths:
         lengths[-1] = 120
         return lengths
 
-    return Lengths(spread(1045), spread(149), spread(300), known=False)
+    return Lengths(spread(1045), spread(149), spread(300), spread(1388), known=False)
 
 
 def read_lengths(tokens_file: Path) -> Lengths:
     """The messages' lengths from the tokenized splits; `expected_lengths` while they are not there."""
-    lengths = read_token_lengths(tokens_file)
-    return expected_lengths() if lengths is None else Lengths(lengths["train"], lengths["validation"], lengths["test"])
+    packed = read_packed_messages(tokens_file)
+    return expected_lengths() if packed is None else Lengths.of(packed)
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,9 @@ class Work:
 
 
 def feature_work(spec: FeatureSpec, model: ModelConfig, config: Config, lengths: Lengths) -> Work:
-    """The frozen part of a row, over all messages."""
+    """The frozen part of a row, over all messages that differ."""
     c = model.n_embd
-    t = _attended(spec.attended, _context(spec.context_length, model, lengths), lengths.all)
+    t = _attended(spec.attended, _context(spec.context_length, model, lengths), lengths.different)
     positions = float(t.sum())
     block = _block_operations(c, t)
     final = spec.blocks == model.n_layer
@@ -148,7 +159,7 @@ def training_work(experiment: Experiment, model: ModelConfig, config: Config, le
 
     evaluations = math.ceil(steps / EVALUATE_EVERY) + experiment.num_epochs
     messages = batch * EVALUATION_BATCHES
-    evaluated = evaluations * (min(messages, len(t)) + min(messages, len(lengths.validation))) + len(lengths.all)
+    evaluated = evaluations * (min(messages, len(t)) + min(messages, len(lengths.validation))) + len(lengths.different)
     positions = float(t.mean())
 
     at_once = batch * (1 if frozen is None else experiment.accumulation_steps)

@@ -111,10 +111,11 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
         lambda: [None for _ in extract(spec, model, plan, lambda: drawn, CPU, 2048)], REPEATS if messages else 1
     )
     flops = sum(block_flops(model, int(length), int(length)) for length in plan.lengths) * spec.blocks
-    remark = f"{len(plan.lengths)} messages" + (f", {n_layer} of the blocks" if n_layer else "")
+    remark = f"{len(plan.starts)} messages, {len(plan.lengths)} different"
+    remark += f", {n_layer} of the blocks" if n_layer else ""
     peak = peak_host_memory_mb()
     plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
-    lengths = Lengths(*(tokens[split].lengths.numpy() for split in ("train", "validation", "test")))
+    lengths = Lengths.of({name: (split.ids.numpy(), split.lengths.numpy()) for name, split in tokens.items()})
     work = replace(feature_work(spec, model, settings(), lengths), drawn=0, read=0, written=0)
     return {
         "seconds": seconds,
@@ -123,7 +124,7 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
         "gflops": flops / seconds / 1e9,
         "remark": remark,
         "peak_mb": peak,
-        "plain_seconds": plain and plain * len(plan.lengths) / 8,
+        "plain_seconds": plain and plain * len(plan.starts) / 8,
     }
 
 

@@ -60,6 +60,7 @@ class Case:
     messages: tuple[int, int, int] = (20, 7, 9)
     longest: tuple[int, int, int] = (10, 12, 12)
     one_ignored_in: int = 8
+    one_repeated_in: int = 5
     data_seed: int = 0
     seed: int = 123
     micro_batch_size: int | None = None
@@ -83,14 +84,20 @@ class Case:
         def draw(high: int, n: int) -> list[int]:
             return torch.randint(high, (n,), generator=generator).tolist()
 
-        data = {}
+        data: dict[str, plain.Messages] = {}
+        seen: list[list[int]] = []
         for split, count, longest in zip(SPLITS, self.messages, self.longest, strict=True):
             lengths = [1 + length for length in draw(longest, count)]
             labels = draw(2, count)
             ignored = self.experiment.ignore_index
             if ignored in (0, 1):
                 labels = [ignored if n == 0 else 1 - ignored for n in draw(self.one_ignored_in, count)]
-            data[split] = plain.Messages([draw(plain.PAD_TOKEN, length) for length in lengths], labels)
+            messages = [draw(plain.PAD_TOKEN, length) for length in lengths]
+            for place, number in enumerate(draw(self.one_repeated_in, count)):
+                if seen and number == 0:
+                    messages[place] = seen[draw(len(seen), 1)[0]]
+                seen.append(messages[place])
+            data[split] = plain.Messages(messages, labels)
         return data
 
     def checkpoint(self) -> dict[str, Tensor] | None:
