@@ -9,6 +9,7 @@ seconds of its frozen part, its training and its evaluation.
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -83,6 +84,8 @@ def main() -> None:
         rows = arguments.rows or list(experiments)
         for size in {experiments[row].model_size for row in rows if experiments[row].weights == "pretrained"}:
             write_weights(Paths(str(results)).weights(size), models[size], device)
+        # The table's own files would wait until these are on the disk.
+        os.sync()
         for precision in arguments.precision:
             override = {"results": str(results), "device": arguments.device, "precision": precision, "rows": rows}
             seconds = run_table(results, write_yaml(results / "override.yaml", override))
