@@ -50,11 +50,17 @@ def write_weights(path: Path, model: ModelConfig, device: torch.device) -> None:
 
 
 def run_table(results: Path, config: Path) -> float:
-    """Seconds of `snakemake --cores all` to the table's rule, with nothing of an earlier run."""
+    """Seconds of `snakemake --cores all` to the table's rule, with nothing of an earlier run.
+
+    Raises:
+        SystemExit: the run failed.
+    """
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(config), "--forceall"]
-    command += ["--allowed-rules", *RULES, "--", "table"]
+    # The results lie in a folder of their own: what an interrupted run left locked or half done is made anew.
+    command += ["--nolock", "--rerun-incomplete", "--allowed-rules", *RULES, "--", "table"]
     started = time.perf_counter()
-    subprocess.run(command, cwd=CHECKOUT, check=True, stdout=sys.stderr)
+    if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode:
+        sys.exit(f"error: the workflow failed, see above; its logs and what it finished are in {results}")
     return time.perf_counter() - started
 
 
