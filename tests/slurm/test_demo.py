@@ -9,7 +9,7 @@ def test_the_demo_s_table_is_the_one_made_without_slurm(lab, cluster, tmp_path):
     cluster.configfile = "config/demo.yaml"
     cluster.run()
     here = make_workshop(tmp_path / "here").folder
-    local = run_snakemake("--cores", "2", "--configfile", "config/demo.yaml", folder=here)
+    local = run_snakemake("--cores", "2", "--configfile", "config/demo.yaml", "--", "table", folder=here)
     assert local.returncode == 0, local.stderr[-3000:]
     table = numbers(cluster.results / "demo" / "table.md")
     assert len(table) == 2 + 19
