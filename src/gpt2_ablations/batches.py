@@ -53,7 +53,7 @@ def cut_batches(order: Tensor, batch_size: int, drop_last: bool) -> list[Tensor]
 class ModelInputs:
     """What the trained part of the model takes for one split, packed.
 
-    store: int64 [n_tokens] token ids, or [n_tokens, C] hidden states (n_tokens = N where one a message is kept).
+    store: int64 [n_tokens] token ids, or [n_tokens, C] hidden states (one a different message where one is kept).
     starts, lengths: int64 [N], where each message stands in the store, messages that are the same in one place.
     labels: int64 [N].
     read: int64 [N], the position in each message whose logits count; None for the mean.

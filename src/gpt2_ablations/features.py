@@ -77,12 +77,12 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
     """
     lengths = torch.cat([split.lengths for split in splits.values()])
     real = torch.cat([split.real_lengths for split in splits.values()])
+    messages = [m for split in splits.values() for m in split.ids.split(split.lengths.tolist())]
     # A message that comes again, in whichever split, is computed once.
-    first = first_copies(splits.values())
+    first = first_copies(messages, real)
     different = first.unique()
     # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
     order = different[lengths[different].argsort(stable=True)]
-    messages = [m for split in splits.values() for m in split.ids.split(split.lengths.tolist())]
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]

@@ -21,9 +21,10 @@ def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
 
 def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
     """The inputs of a row that trains or adapts every block."""
+    first = first_copies(split.ids.split(split.lengths.tolist()), split.real_lengths)
     return ModelInputs(
         store=split.ids,
-        starts=(split.lengths.cumsum(0) - split.lengths)[first_copies([split])],
+        starts=(split.lengths.cumsum(0) - split.lengths)[first],
         lengths=split.lengths,
         labels=split.labels,
         read=read_positions(experiment.read_position, split.lengths, split.real_lengths),

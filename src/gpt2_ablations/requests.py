@@ -84,26 +84,26 @@ class Messages:
 EXPECTED = Messages(number=1494, tokens=1494 * 160, longest=160, training=1045)
 
 
-def read_packed_messages(tokens_file: Path) -> "dict[str, tuple[np.ndarray, np.ndarray]] | None":
-    """Token ids of a split's messages, one behind the other, and how many each one has, int64 [N], by split.
+def read_tokens(tokens_file: Path, part: str) -> "dict[str, np.ndarray] | None":
+    """One part of the tokenized splits, by split; None while it cannot be read.
 
-    None while they cannot be read.
+    Args:
+        part: `ids` of a split's messages, one behind the other, or `lengths`, how many each one has.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(tokens_file, framework="numpy") as file:
-            return {name: (file.get_tensor(f"{name}.ids"), file.get_tensor(f"{name}.lengths")) for name in SPLITS}
+            return {name: file.get_tensor(f"{name}.{part}") for name in SPLITS}
     except (OSError, SafetensorError):
         return None
 
 
 def read_messages(tokens_file: Path) -> Messages:
     """The data's dimensions from the tokenized splits; `EXPECTED` while they do not exist or cannot be read."""
-    packed = read_packed_messages(tokens_file)
-    if packed is None:
+    lengths = read_tokens(tokens_file, "lengths")
+    if lengths is None:
         return EXPECTED
-    lengths = {name: of_split for name, (_, of_split) in packed.items()}
     return Messages(
         number=sum(map(len, lengths.values())),
         tokens=sum(int(of_split.sum()) for of_split in lengths.values()),

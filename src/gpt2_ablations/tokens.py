@@ -44,18 +44,16 @@ class AttendedSplit:
     labels: Tensor
 
 
-def first_copies(splits: Iterable[AttendedSplit]) -> Tensor:
-    """For each message of some splits, the number of the first that attends to the same, itself or an earlier one.
+def first_copies(messages: Iterable[Tensor], real_lengths: Tensor) -> Tensor:
+    """For each message the number of the first that is the same, itself or an earlier one: int64 [N].
 
-    Returns: int64 [N], the splits' messages one behind the other.
+    Args:
+        messages: each one's attended token ids, int64.
+        real_lengths: int64 [N], how many of them are not padding.
     """
     seen: dict[tuple[bytes, int], int] = {}
-    first: list[int] = []
-    for split in splits:
-        messages = split.ids.split(split.lengths.tolist())
-        for ids, real in zip(messages, split.real_lengths.tolist(), strict=True):
-            first.append(seen.setdefault((ids.numpy().tobytes(), real), len(first)))
-    return torch.tensor(first, dtype=torch.int64)
+    keys = zip((ids.numpy().tobytes() for ids in messages), real_lengths.tolist(), strict=True)
+    return torch.tensor([seen.setdefault(key, number) for number, key in enumerate(keys)], dtype=torch.int64)
 
 
 def tokenizer(name: str, folder: str | Path) -> Encode:

@@ -22,7 +22,7 @@ from .requests import (
     EVALUATION_TOKENS,
     VOCABULARY_SIZE,
     parameters,
-    read_packed_messages,
+    read_tokens,
     tokens_per_shard,
 )
 
@@ -44,14 +44,14 @@ class Lengths:
     known: bool = True
 
     @classmethod
-    def of(cls, packed: dict[str, tuple[np.ndarray, np.ndarray]]) -> "Lengths":
-        """Of messages as `read_packed_messages` gives them."""
+    def of(cls, ids: dict[str, np.ndarray], lengths: dict[str, np.ndarray]) -> "Lengths":
+        """Of messages as `read_tokens` gives them."""
         different = {
             message.tobytes(): len(message)
-            for ids, lengths in packed.values()
-            for message in np.split(ids, lengths.cumsum()[:-1])
+            for name in SPLITS
+            for message in np.split(ids[name], lengths[name].cumsum()[:-1])
         }
-        train, validation, test = (packed[name][1] for name in SPLITS)
+        train, validation, test = (lengths[name] for name in SPLITS)
         return cls(train, validation, test, np.array(list(different.values())))
 
 
@@ -73,8 +73,8 @@ def expected_lengths() -> Lengths:
 
 def read_lengths(tokens_file: Path) -> Lengths:
     """The messages' lengths from the tokenized splits; `expected_lengths` while they are not there."""
-    packed = read_packed_messages(tokens_file)
-    return expected_lengths() if packed is None else Lengths.of(packed)
+    ids, lengths = (read_tokens(tokens_file, part) for part in ("ids", "lengths"))
+    return expected_lengths() if ids is None or lengths is None else Lengths.of(ids, lengths)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
     remark += f", {n_layer} of the blocks" if n_layer else ""
     peak = peak_host_memory_mb()
     plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
-    lengths = Lengths.of({name: (split.ids.numpy(), split.lengths.numpy()) for name, split in tokens.items()})
+    lengths = Lengths.of(
+        {name: split.ids.numpy() for name, split in tokens.items()},
+        {name: split.lengths.numpy() for name, split in tokens.items()},
+    )
     work = replace(feature_work(spec, model, settings(), lengths), drawn=0, read=0, written=0)
     return {
         "seconds": seconds,

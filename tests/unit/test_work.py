@@ -52,7 +52,10 @@ def tokens() -> dict[str, TokenizedSplit]:
     return splits
 
 
-LENGTHS = Lengths.of({name: (split.ids.numpy(), split.lengths.numpy()) for name, split in tokens().items()})
+LENGTHS = Lengths.of(
+    {name: split.ids.numpy() for name, split in tokens().items()},
+    {name: split.lengths.numpy() for name, split in tokens().items()},
+)
 
 
 def counted(work) -> float:
