@@ -1,4 +1,7 @@
-"""What the demo has left in results/demo, whichever seeds it ran with: every file, and every row in it."""
+"""What the demo has left in results/demo, whichever rows and seeds it ran with: every file, and every row in it.
+
+`make demo` selects all 19 rows; a run after it may have selected fewer, and the table is that run's.
+"""
 
 import csv
 import json
@@ -12,66 +15,79 @@ from tests.conftest import CHECKOUT
 
 DEMO = CHECKOUT / "results" / "demo"
 ROWS = [str(number) for number in range(1, 20)]
-PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", *(f"rows/curves_{row}" for row in ROWS)]
+PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves"]
 
 
 @pytest.fixture(scope="module")
-def seeds() -> list[int]:
+def selected() -> dict:
+    """The configuration that the demo ran with last."""
     if not (DEMO / "table.md").is_file():
         pytest.skip("the demo has not run here; `make demo` runs it")
-    return yaml.safe_load((DEMO / "config.yaml").read_text())["seeds"]
+    return yaml.safe_load((DEMO / "config.yaml").read_text())
 
 
-def test_the_table_has_every_row(seeds):
+@pytest.fixture(scope="module")
+def rows(selected) -> list[str]:
+    return ROWS if selected["rows"] == "all" else selected["rows"]
+
+
+@pytest.fixture(scope="module")
+def seeds(selected) -> list[int]:
+    return selected["seeds"]
+
+
+def test_the_table_has_every_row(rows, seeds):
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in (DEMO / "table.md").open() if "gpt2-" in line
     ]
-    assert [row[0] for row in cells] == ROWS
+    assert [row[0] for row in cells] == rows
     accuracies = [accuracy for row in cells for accuracy in row[6:9]]
     assert all("%" in accuracy and ("±" in accuracy) == (len(seeds) > 1) for accuracy in accuracies)
 
 
-def test_the_data_has_every_row_and_seed(seeds):
+def test_the_data_has_every_row_and_seed(rows, seeds):
     with open(DEMO / "table.csv", newline="") as file:
         lines = [(line["row"], int(line["seed"])) for line in csv.DictReader(file)]
-    assert lines == [(row, seed) for row in ROWS for seed in seeds]
+    assert lines == [(row, seed) for row in rows for seed in seeds]
 
 
-def test_every_run_has_its_three_files(seeds):
-    folders = [DEMO / "rows" / row / f"seed-{seed}" for row in ROWS for seed in seeds]
+def test_every_run_has_its_three_files(rows, seeds):
+    folders = [DEMO / "rows" / row / f"seed-{seed}" for row in rows for seed in seeds]
     assert [json.loads((folder / "metrics.json").read_text())["row"] for folder in folders] == [
-        row for row in ROWS for _ in seeds
+        row for row in rows for _ in seeds
     ]
     assert all((folder / name).stat().st_size for folder in folders for name in ("history.csv", "predictions.csv"))
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_is_whole(seeds, name):
-    with Image.open(DEMO / "plots" / f"{name}.png") as picture:
-        picture.load()
-        assert min(picture.size) > 300
-    assert ElementTree.parse(DEMO / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
+def test_every_picture_is_whole(rows):
+    for name in [*PICTURES, *(f"rows/curves_{row}" for row in rows)]:
+        with Image.open(DEMO / "plots" / f"{name}.png") as picture:
+            picture.load()
+            assert min(picture.size) > 300, name
+        assert ElementTree.parse(DEMO / "plots" / f"{name}.svg").getroot().tag.endswith("svg"), name
 
 
-def test_the_comparison_has_every_row_and_split(seeds):
+def test_the_comparison_has_every_row_and_split(rows, seeds):
     text = (DEMO / "comparison.md").read_text()
-    assert f"19 of 19 rows ran, with {len(seeds)} seed" in text
-    assert all(text.count(f"\n| {row}: ") >= 4 for row in ROWS)
+    assert f"{len(rows)} of {len(rows)} rows ran, with {len(seeds)} seed" in text
+    # in a table each for the three splits and the training time
+    assert all(text.count(f"\n| {row}: ") >= 4 for row in rows)
 
 
-def test_the_interpretation_answers_twelve_questions(seeds):
+def test_the_interpretation_answers_twelve_questions(rows):
     text = (DEMO / "interpretation.md").read_text()
     assert [line.split(".")[0] for line in text.splitlines() if line.startswith("## ")] == [
         f"## {number}" for number in range(1, 13)
     ]
-    assert "not run" not in text
+    if rows == ROWS:
+        assert "No answer yet" not in text
 
 
-def test_every_page_of_the_report_is_made(seeds):
-    names = ["table", "comparison", "interpretation", "configuration", *(f"rows/{row}" for row in ROWS)]
+def test_every_page_of_the_report_is_made(rows):
+    names = ["table", "comparison", "interpretation", "configuration", *(f"rows/{row}" for row in rows)]
     assert all("</html>" in (DEMO / "pages" / f"{name}.html").read_text() for name in names)
 
 
-def test_the_note_says_that_it_is_the_demo(seeds):
+def test_the_note_says_that_it_is_the_demo(selected):
     for name in ("table", "comparison", "interpretation"):
         assert "Miniature demo" in (DEMO / f"{name}.md").read_text()
