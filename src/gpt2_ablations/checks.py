@@ -11,7 +11,7 @@ from .errors import InputError
 from .experiment import Experiment
 from .files import existing_part
 from .paths import DEMO_FOLDER, Paths
-from .sources.places import SourceError, is_local
+from .sources.places import SourceError, is_local, local_path
 
 
 def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
@@ -44,6 +44,32 @@ def check_results_folder(folder: str) -> None:
         raise InputError(
             f"results is '{folder}', {what} cannot be written to; make it writable, or choose another folder"
         )
+
+
+def check_sources_elsewhere(config: Config, models: dict[str, ModelConfig]) -> None:
+    """Check that no source is the file that its own rule writes: Snakemake removes that before the rule runs.
+
+    Raises:
+        InputError: a source is.
+    """
+    paths = Paths(config.results)
+    written = [("dataset.sources", source, paths.messages) for source in config.dataset.sources]
+    written += [("tokenizer.sources", source, paths.tokenizer) for source in config.tokenizer.sources]
+    for name, model in models.items():
+        written.append((f"{config.models}: {name}: source", model.source, paths.weights(name)))
+    for where, source, path in written:
+        if _is_at(source, path):
+            raise InputError(
+                f"{where}: {source} is what the workflow itself writes from this source, after removing what is there; "
+                "move your copy out of the results folder and write its new path here"
+            )
+
+
+def _is_at(source: str, path: Path) -> bool:
+    try:
+        return is_local(source) and local_path(source).resolve() == path.resolve()
+    except (OSError, RuntimeError, SourceError):
+        return False  # what is wrong with it is said where it is read
 
 
 def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:

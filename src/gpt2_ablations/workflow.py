@@ -12,7 +12,7 @@ import yaml
 
 from .analysis.labels import load_defaults, row_labels
 from .cards import visible_cards
-from .checks import check_reports, check_results_folder
+from .checks import check_reports, check_results_folder, check_sources_elsewhere
 from .config import (
     Config,
     ModelConfig,
@@ -208,6 +208,7 @@ def make_plan(
     config = parse_config(merged, files if origins is None else origins)
     plan = _plan_of(config, local, cores)
     check_results_folder(config.results)
+    check_sources_elsewhere(config, plan.models)
     check_reports(config, plan.experiments)
     return plan
 

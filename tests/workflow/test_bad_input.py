@@ -58,6 +58,22 @@ def test_a_results_folder_that_is_a_file_stops_the_run(workshop):
     assert_stops_at_once(workshop, "results is 'blocked', which is a file; name a folder")
 
 
+@pytest.mark.parametrize("beginning", ["", "./", "file://{folder}/"])
+def test_a_source_that_is_its_own_output_stops_the_run(beginning, workshop):
+    """Snakemake removes a job's old outputs, so that the user's only copy would be lost."""
+    beginning = beginning.format(folder=workshop.folder.absolute())
+    weights = yaml.safe_load((workshop.folder / "models.yaml").read_text())
+    messages = f"{beginning}results/dataset/SMSSpamCollection"
+    before = yaml.safe_load((workshop.folder / "override.yaml").read_text())["dataset"]
+    workshop.override(dataset=before | {"sources": [messages]})
+    assert_stops_at_once(workshop, f"dataset.sources: {messages} is what the workflow itself writes")
+
+    workshop.override(dataset=before)
+    checkpoint = f"{beginning}results/weights/tiny/model.safetensors"
+    write_yaml(workshop.folder / "models.yaml", {"tiny": weights["tiny"] | {"source": checkpoint}})
+    assert_stops_at_once(workshop, f"models.yaml: tiny: source: {checkpoint} is what the workflow itself writes")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
