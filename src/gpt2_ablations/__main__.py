@@ -155,15 +155,13 @@ def _json(flag: str, text: str) -> dict:
 
 def check_command(arguments: argparse.Namespace) -> None:
     """check the configuration and every file it names"""
-    from .checks import check_reports, check_results_folder, check_sources_elsewhere, check_sources_on_disk
+    from .checks import check_configuration, check_sources_on_disk
 
     config = load_config(arguments.config)
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
-    check_results_folder(config.results)
-    check_sources_elsewhere(config, models)
-    check_reports(config, experiments)
+    check_configuration(config, models, experiments)
     check_sources_on_disk(config, models, selected)
     print(f"fine: {len(experiments)} rows, {len(selected)} of them selected, with {len(config.seeds)} seeds")
 

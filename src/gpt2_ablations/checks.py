@@ -11,7 +11,18 @@ from .errors import InputError
 from .experiment import Experiment
 from .files import existing_part
 from .paths import DEMO_FOLDER, Paths
-from .sources.places import SourceError, is_local, local_path
+from .sources.places import SourceError, is_at, is_local
+
+
+def check_configuration(config: Config, models: dict[str, ModelConfig], experiments: dict[str, Experiment]) -> None:
+    """Check what can be told before anything is read or fetched.
+
+    Raises:
+        InputError: the results folder, a source's place, the published figures or the questions are wrong.
+    """
+    check_results_folder(config.results)
+    check_sources_elsewhere(config, models)
+    check_reports(config, experiments)
 
 
 def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
@@ -58,18 +69,11 @@ def check_sources_elsewhere(config: Config, models: dict[str, ModelConfig]) -> N
     for name, model in models.items():
         written.append((f"{config.models}: {name}: source", model.source, paths.weights(name)))
     for where, source, path in written:
-        if _is_at(source, path):
+        if is_at(source, path):
             raise InputError(
                 f"{where}: {source} is what the workflow itself writes from this source, after removing what is there; "
                 "move your copy out of the results folder and write its new path here"
             )
-
-
-def _is_at(source: str, path: Path) -> bool:
-    try:
-        return is_local(source) and local_path(source).resolve() == path.resolve()
-    except (OSError, RuntimeError, SourceError):
-        return False  # what is wrong with it is said where it is read
 
 
 def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:

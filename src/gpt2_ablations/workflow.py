@@ -12,7 +12,7 @@ import yaml
 
 from .analysis.labels import load_defaults, row_labels
 from .cards import visible_cards
-from .checks import check_reports, check_results_folder, check_sources_elsewhere
+from .checks import check_configuration
 from .config import (
     Config,
     ModelConfig,
@@ -207,9 +207,7 @@ def make_plan(
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files if origins is None else origins)
     plan = _plan_of(config, local, cores)
-    check_results_folder(config.results)
-    check_sources_elsewhere(config, plan.models)
-    check_reports(config, plan.experiments)
+    check_configuration(config, plan.models, plan.experiments)
     return plan
 
 

@@ -36,7 +36,7 @@ from gpt2_ablations.errors import InputError
 from gpt2_ablations.sources import fetch as sources_module
 from gpt2_ablations.sources import hub as hub_module
 from gpt2_ablations.sources.fetch import fetch_file, fetch_tokenizer, is_local, local_path, sha256_of
-from gpt2_ablations.sources.places import SourceError, check_address, shown
+from gpt2_ablations.sources.places import SourceError, check_address, is_at, shown
 from gpt2_ablations.sources.retries import Patience, patience_from_environment
 
 CONTENT = random.Random(1).randbytes(200_000)
@@ -536,3 +536,18 @@ def test_a_tokenizer_that_no_place_has_is_explained(server, tmp_path, tokenizer_
         "put the path of the folder that holds vocab.bpe and encoder.json first in tokenizer.sources"
     )
     assert "\n" not in message
+
+
+def test_a_source_is_at_a_path_if_removing_that_loses_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept, made = tmp_path / "kept", Path("made") / "file"
+    kept.write_text("the user's copy")
+    assert is_at("made/file", made) and is_at(f"file://{tmp_path}/made/file", made)  # whether it is there or not
+    made.parent.mkdir()
+    made.symlink_to(kept)
+    assert is_at("./made/file", made) and not is_at("kept", made)  # the link goes, the user's copy stays
+    made.unlink()
+    made.write_text("the user's only copy")
+    (tmp_path / "link").symlink_to(made.absolute())
+    assert is_at("link", made) and not is_at("kept", made)
+    assert not is_at("https://example.org/made/file", made) and not is_at("file://elsewhere/made/file", made)

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..files import cannot_be_written, write_whole
 from . import web
 from .archives import looks_like_a_page, read_messages
-from .places import SourceError, is_local, joined, local_path, scheme_of, sha256_of, shown
+from .places import SourceError, is_at, is_local, joined, local_path, scheme_of, sha256_of, shown
 from .retries import Patience, patience_from_environment
 
 __all__ = ["fetch_file", "fetch_messages", "fetch_tokenizer", "is_local", "local_path", "sha256_of"]
@@ -263,13 +263,6 @@ def _is_good(destination: Path, sha256: str | None) -> bool:
     return sha256 is not None and destination.is_file() and sha256_of(destination) == sha256
 
 
-def _same_file(source: str, destination: Path) -> bool:
-    try:
-        return local_path(source).samefile(destination)
-    except (OSError, SourceError):
-        return False
-
-
 def _first_good(sources: list[str], take: Callable[[str], None], what: str, setting: str, copy: str) -> None:
     """Try the places in order.
 
@@ -309,7 +302,7 @@ def _writing(destination: Path, sha256: str | None, sources: list[str]) -> Itera
         destination.parent.mkdir(parents=True, exist_ok=True)
         with _lock(destination):
             wanted = not _is_good(destination, sha256)
-            own = any(is_local(source) and _same_file(source, destination) for source in sources)
+            own = any(is_at(source, destination) for source in sources)
             if wanted and sha256 is not None and not own:
                 destination.unlink(missing_ok=True)
             yield wanted

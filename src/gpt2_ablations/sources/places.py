@@ -40,6 +40,20 @@ def scheme_of(source: str) -> str:
     return match[1].lower() if match else ""
 
 
+def is_at(source: str, path: Path) -> bool:
+    """Whether a source is the file or folder at a path, there already or not: removing that would lose the source.
+
+    A link at the path to the source is not the source; a source that is a link to the path is.
+    """
+    if not is_local(source):
+        return False
+    try:
+        named, place = local_path(source), path.parent.resolve() / path.name
+        return place in (named.parent.resolve() / named.name, named.resolve())
+    except (OSError, RuntimeError, SourceError):
+        return False  # what is wrong with it is said where it is read
+
+
 def is_local(source: str) -> bool:
     """Whether a source is a file of this machine: a path, or `file://`."""
     return scheme_of(source) in ("", "file")
