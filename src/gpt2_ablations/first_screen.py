@@ -14,8 +14,9 @@ from .text_table import listed, paragraph
 from .units import file_size
 from .workflow import PACKAGE, Plan
 
-# A run that computes more than this takes minutes at least: it is worth the seconds that the whole plan takes.
-LONG_OPERATIONS = 3e13
+# A run that computes more than this, on the processor or on a card, may take minutes: it is worth the seconds that the
+# whole plan takes, about twelve with a card.
+LONG_OPERATIONS, LONG_OPERATIONS_ON_CARDS = 3e13, 1e15
 MOST_SECONDS_FOR_A_PLAN = 120
 
 
@@ -54,6 +55,7 @@ def _is_long(plan: Plan, rows: Sequence[str]) -> bool:
         return False
     from .work import feature_work, read_lengths, training_work  # loaded when it is needed: jobs read this module too
 
+    long = LONG_OPERATIONS_ON_CARDS if plan.cards() else LONG_OPERATIONS
     lengths, operations, seen = read_lengths(plan.paths.tokens), 0.0, set()
     for row in rows:
         experiment = plan.experiments[row]
@@ -63,7 +65,7 @@ def _is_long(plan: Plan, rows: Sequence[str]) -> bool:
             if file not in seen and not Path(file).is_file():
                 seen.add(file)
                 operations += feature_work(plan.spec(Path(file).stem), model, plan.config, lengths).operations
-        if operations > LONG_OPERATIONS:
+        if operations > long:
             return True
     return False
 

@@ -149,6 +149,11 @@ def jobs_at_once(cards: int, cores: int) -> int:
     return cards + max(1, min(MOST_WAITING, cores // CORES_A_JOB - cards))
 
 
+def features_at_once(cards: int, cores: int) -> int:
+    """How many of these may extract features: a disk may take minutes to write them, and others compute meanwhile."""
+    return max(cards, jobs_at_once(cards, cores) - cards - 1)
+
+
 def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
     """As features.tokens_per_shard, which says why."""
     c = model.n_embd

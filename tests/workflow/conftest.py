@@ -1,5 +1,6 @@
 """A workshop: a copy of this checkout with two-second inputs, in which Snakemake really runs."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -123,6 +124,18 @@ def finished(finished_workshop, tmp_path) -> Workshop:
     folder = tmp_path / "finished"
     shutil.copytree(finished_workshop.folder, folder, symlinks=True)
     return Workshop(folder)
+
+
+@pytest.fixture
+def two_cards(tmp_path, monkeypatch):
+    """A machine that shows two cards: a stand-in prints what nvidia-smi prints. Rows still run on the processor."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    cards = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
+    program.write_text(f"#!/bin/sh\nprintf '{cards}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,12 @@
 """Jobs on graphics cards, as far as a machine without one shows: a stand-in prints what nvidia-smi prints."""
 
-import os
 import re
-
-import pytest
 
 from gpt2_ablations import features, jobs
 from gpt2_ablations.config import load_config, load_models
 from gpt2_ablations.experiment import Experiment
 from gpt2_ablations.feature_spec import feature_spec
 from gpt2_ablations.training import Finetuning
-
-
-@pytest.fixture
-def two_cards(tmp_path, monkeypatch):
-    """A machine that shows two cards."""
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    cards = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
-    program.write_text(f"#!/bin/sh\nprintf '{cards}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def admitted(finished, *arguments: str) -> dict[str, str]:
@@ -34,6 +19,21 @@ def test_as_many_jobs_as_cards_and_one_that_starts_up_are_admitted(finished, two
     finished.override(device="auto")
     assert admitted(finished)["gpu"] == "3"
     assert admitted(finished, "--resources", "gpu=1")["gpu"] == "1"
+
+
+def test_a_row_without_features_starts_beside_features_that_would_fill_all_places(finished, two_cards):
+    """Else the cards would stand idle while a slow disk takes the features."""
+    rows = {
+        "no-mask": {"disable_causal_mask": True},
+        "flexible": {"trainable_token_pos": "flexible"},
+        "two-blocks": {"trainable_layers": "last_two_blocks"},
+        "whole": {"trainable_layers": "all"},
+    }
+    finished.rows(rows)
+    finished.override(device="auto")
+    log = finished.run("--cores", "4", *(f"row_{row}" for row in rows)).stderr
+    started = re.findall(r"^(?:local)?rule (\w+):", log.split("Finished jobid")[0], flags=re.MULTILINE)
+    assert sorted(started) == ["extract_features", "extract_features", "train"]
 
 
 def test_rows_on_the_processor_need_no_card_and_share_the_machine_s_memory(finished, two_cards):

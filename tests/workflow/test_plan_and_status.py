@@ -123,20 +123,40 @@ def test_a_run_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
     assert "To download: nothing." in said
 
 
-def test_a_long_run_begins_with_the_plan_of_the_rows_that_it_will_train(workshop):
-    small = DIMENSIONS | {"n_layer": 12, "n_embd": 768, "n_head": 12, "source": "none: random weights"}
-    write_yaml(workshop.folder / "models.yaml", {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}, "small": small})
-    long = LONG | {"model_size": "small", "weights": "random"}
-    workshop.rows({"1": {}, "2": long, "3": long})
-    started = Started(workshop.folder, "row_1", "row_2", "--configfile", "override.yaml")
+def first_screen(workshop: Workshop, *rows: str) -> str:
+    """What a run begins with; it is killed then."""
+    started = Started(workshop.folder, *(f"row_{row}" for row in rows), "--configfile", "override.yaml")
     try:
         wait_until(lambda: "To follow it: " in started.printed.read_text(), "the first screen is shown")
     finally:
         started.signal_group(signal.SIGKILL)
         started.process.wait()
-    said = started.printed.read_text()
+    return started.printed.read_text()
+
+
+@pytest.fixture
+def small_model(workshop):
+    """Beside the tiny model, one of GPT-2's dimensions with random weights."""
+    small = DIMENSIONS | {"n_layer": 12, "n_embd": 768, "n_head": 12, "source": "none: random weights"}
+    write_yaml(workshop.folder / "models.yaml", {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}, "small": small})
+    return {"model_size": "small", "weights": "random"}
+
+
+def test_a_long_run_begins_with_the_plan_of_the_rows_that_it_will_train(workshop, small_model):
+    long = LONG | small_model
+    workshop.rows({"1": {}, "2": long, "3": long})
+    said = first_screen(workshop, "1", "2")
     assert re.search(r"^2 +small +all +- +[\d.]+ (min|h|days) .* to do$", said, flags=re.MULTILINE), said
     assert "In all: 2 rows, 2 of 2 runs to do.\nTime: about " in said
+
+
+@pytest.mark.parametrize(("device", "is_long"), [("cpu", True), ("auto", False)])
+def test_a_run_that_is_long_on_the_processor_and_short_on_a_card_begins_there_without_the_plan(
+    workshop, small_model, two_cards, device, is_long
+):
+    workshop.rows({"1": small_model | {"trainable_layers": "all", "num_epochs": 5}})
+    workshop.override(device=device)
+    assert ("Time: about " in first_screen(workshop, "1")) == is_long
 
 
 def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):

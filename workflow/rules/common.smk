@@ -14,7 +14,7 @@ from gpt2_ablations.errors import InputError
 from gpt2_ablations.first_screen import first_screen
 from gpt2_ablations.module_use import check_module, module_config
 from gpt2_ablations.paths import MODEL_FILE
-from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES, jobs_at_once
+from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
 from gpt2_ablations.run_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
 from gpt2_ablations.workflow import (
     TRAINING_CODE,
@@ -65,9 +65,12 @@ PREFIX += f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PY
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:
-    # Each card runs one job (see cards.py); others start up and load meanwhile. `--resources gpu=N` overrides it.
+    # Each card runs one job (see cards.py); others start up and load meanwhile, not all of them features. `--resources
+    # gpu=N` overrides it.
     if PLAN.cards():
-        workflow.global_resources.setdefault("gpu", jobs_at_once(PLAN.cards(), PLAN.cores or usable_cores()))
+        shared_by = (PLAN.cards(), PLAN.cores or usable_cores())
+        workflow.global_resources.setdefault("gpu", jobs_at_once(*shared_by))
+        workflow.global_resources.setdefault("features", features_at_once(*shared_by))
     # Jobs that together ask for more memory than there is wait; one that asks for more than all runs alone.
     workflow.global_resources.setdefault("mem_mb", machine_memory_mb())
 

@@ -17,6 +17,7 @@ rule extract_features:
     threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)
     resources:
         gpu=PLAN.gpus(),
+        features=int(PLAN.cards() > 0),
         mem_mb=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).mem_mb(attempt),
         runtime=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).runtime(attempt),
         disk_mb=lambda wildcards, threads: PLAN.feature_request(wildcards.identity, threads).disk_mb,
