@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-slurm bench bench-card lint format clean
+.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-oldest test-slurm bench bench-card lint format clean
 
 help:
 	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-all  the tests with the long ones"
 	@echo "make test-faults  the long tests: 2,000 fuzzed files, full disks, killed runs (hours: 20 demos are killed)"
 	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
+	@echo "make test-oldest  the tests with the oldest versions of all packages that pyproject.toml admits"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
 	@echo "make test-gpu     the tests of numbers on this machine's graphics card"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
@@ -67,6 +68,15 @@ test-all: setup-test
 test-faults: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
 
+# In an environment of its own, the oldest versions that pyproject.toml admits, which uv finds; the tests' tools are new.
+OLDEST := .venv-oldest/bin
+test-oldest:
+	test -x $(OLDEST)/python || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install uv
+	$(OLDEST)/uv pip install --quiet --python $(OLDEST)/python --resolution lowest-direct --editable .
+	$(OLDEST)/uv pip install --quiet --python $(OLDEST)/python --editable ".[test]"
+	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not slurm"
+
 test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slurm tests/slurm
@@ -91,7 +101,7 @@ format: setup-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest
 
 bench: setup-test
 	$(BIN)/python -m tests.benchmarks --json tests/benchmarks/results.json

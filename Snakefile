@@ -1,6 +1,6 @@
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.21.1")
 
 
 configfile: "config/config.yaml"

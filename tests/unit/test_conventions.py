@@ -37,6 +37,11 @@ def test_citation_licence_changelog_and_package_agree():
     assert f"## {project()['version']}\n" in read("CHANGELOG.md")
 
 
+def test_the_workflow_refuses_the_snakemakes_that_the_package_does_not_admit():
+    (least,) = re.findall(r'^min_version\("(.*)"\)$', read("Snakefile"), flags=re.MULTILINE)
+    assert f"snakemake>={least},<10" in project()["dependencies"]
+
+
 def test_hooks_are_local_and_call_tools_that_are_locked():
     repositories = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]

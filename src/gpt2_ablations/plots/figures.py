@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.typing import RcKeyType
 
 from ..files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType  # not before 3.11
 
 BLACK, GREY = "#000000", "#595959"
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -27,7 +29,7 @@ SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 SUFFIXES = (".svg", ".png")
 LABEL_WIDTH = 50
 DPI = 150
-STYLE: dict[RcKeyType, Any] = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     # Names of models and rows are shown as they are, a dollar sign too.
