@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# An environment of its own, for the oldest versions of all packages.
+OLDEST := .venv-oldest
+# Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
+PYTEST := -m pytest -n 2 --dist loadfile
+QUICK := -m "not slow and not faults and not slurm"
 
 .PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-oldest test-slurm bench bench-card lint format clean
 
@@ -57,25 +62,23 @@ resume: setup
 	$(BIN)/snakemake $(if $(CONFIG),--configfile $(CONFIG)) --unlock
 	$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) --rerun-incomplete
 
-# Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
 test: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(QUICK)
 
 test-all: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not faults and not slurm"
 
 # GPT2_ABLATIONS_KILLS=3 kills fewer demos, GPT2_ABLATIONS_KILLS_ROWS=1,2,11 shorter ones.
 test-faults: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
 
-# In an environment of its own, the oldest versions that pyproject.toml admits, which uv finds; the tests' tools are new.
-OLDEST := .venv-oldest/bin
+# uv finds the oldest versions that pyproject.toml admits; the tests' own tools are new.
 test-oldest:
-	test -x $(OLDEST)/python || $(PYTHON) -m venv .venv-oldest
-	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install uv
-	$(OLDEST)/uv pip install --quiet --python $(OLDEST)/python --resolution lowest-direct --editable .
-	$(OLDEST)/uv pip install --quiet --python $(OLDEST)/python --editable ".[test]"
-	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not slurm"
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable .
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --editable ".[test]"
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST) $(QUICK)
 
 test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh
@@ -86,7 +89,7 @@ test-slurm: setup-test setup-slurm
 test-gpu: export GPT2_ABLATIONS_TEST_DEVICE = cuda
 test-gpu: setup-test
 	$(BIN)/python -m pytest tests/gpu/test_hand_over.py
-	GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/gpu/test_graphs.py tests/oracle tests/parity
+	GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python $(PYTEST) tests/gpu/test_graphs.py tests/oracle tests/parity
 
 lint: setup-test
 	$(BIN)/snakemake --lint
@@ -101,7 +104,7 @@ format: setup-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-oldest
+	rm -rf $(VENV) $(OLDEST)
 
 bench: setup-test
 	$(BIN)/python -m tests.benchmarks --json tests/benchmarks/results.json

@@ -65,8 +65,8 @@ PREFIX += f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PY
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:
-    # Each card runs one job (see cards.py); others start up and load meanwhile, not all of them features. `--resources
-    # gpu=N` overrides it.
+    # Each card runs one job (see cards.py); others start up and load meanwhile, and not all of them extract features.
+    # `--resources gpu=N` overrides it.
     if PLAN.cards():
         shared_by = (PLAN.cards(), PLAN.cores or usable_cores())
         workflow.global_resources.setdefault("gpu", jobs_at_once(*shared_by))
