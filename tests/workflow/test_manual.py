@@ -65,7 +65,8 @@ OWN_TABLE = [
 ]
 ELSEWHERE = {
     **dict.fromkeys(("make demo", "make test", "make lint", "make test-slurm"), ".ci/run"),
-    **dict.fromkeys(("make setup-test", "make format", "make test-all", "make test-faults"), "by hand"),
+    **dict.fromkeys(("make setup-test", "make format"), "by hand"),
+    **dict.fromkeys(("make test-all", "make test-faults", "make test-oldest"), "by hand"),
     **dict.fromkeys(("make resume", "make resume CONFIG=mine.yaml"), "tests/faults/test_kills.py"),
     "python -m gpt2_ablations status --watch --config results/demo/config.yaml": STATUS,
     "make setup-slurm": "Makefile, test-slurm",
