@@ -52,6 +52,26 @@ def test_a_row_that_is_not_there_stops_the_run(workshop):
     assert_stops_at_once(workshop, "rows names '7', not in rows.yaml; allowed: 1, 2")
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("row_7", "row_7: row '7' is not in rows.yaml; allowed: 1, 2"),
+        ("row_lora2", "row_lora2: row 'lora2' is not in rows.yaml; did you mean 'lora'? allowed: 1, 2, lora"),
+        ("results/rows/7/seed-123/metrics.json", "results/rows/7/seed-123/metrics.json: row '7' is not in rows.yaml;"),
+    ],
+)
+def test_a_row_that_is_asked_for_and_not_there_stops_the_run(target, message, workshop):
+    if "lora" in target:
+        workshop.rows({"1": {}, "2": {}, "lora": {"trainable_layers": "lora"}})
+    assert_stops_at_once(workshop, message, target)
+
+
+def test_an_option_may_name_a_folder_that_looks_like_a_row(workshop):
+    (workshop.folder / "row_profile").mkdir()
+    (workshop.folder / "row_profile" / "config.v9+.yaml").write_text("keep-going: true\n")
+    assert workshop.snakemake("-n", "row_1", "--profile", "row_profile").returncode == 0
+
+
 def test_a_results_folder_that_is_a_file_stops_the_run(workshop):
     (workshop.folder / "blocked").write_text("a file")
     workshop.override(results="blocked")

@@ -16,6 +16,7 @@ from gpt2_ablations.module_use import check_module, module_config
 from gpt2_ablations.paths import MODEL_FILE
 from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
 from gpt2_ablations.run_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
+from gpt2_ablations.targets import check_targets
 from gpt2_ablations.workflow import (
     TRAINING_CODE,
     code,
@@ -42,6 +43,8 @@ try:
         check_module(workflow.modifier.path_modifier.prefix)
         config, ORIGINS = module_config(config, CHECKOUT)
     PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
+    if workflow.is_main_process and not IS_MODULE:
+        check_targets(sys.argv[1:], PLAN.experiments, PLAN.config.experiments, PLAN.paths)
 except InputError as error:
     sys.exit(f"error: {error}")
 
