@@ -323,6 +323,17 @@ def pretrained_models(experiments: dict[str, Experiment]) -> list[str]:
     return list(dict.fromkeys(row.model_size for row in experiments.values() if row.weights == "pretrained"))
 
 
+def named_row(row: str, experiments: dict[str, Experiment], experiments_file: str, where: str = "") -> Experiment:
+    """The row of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if row not in experiments:
+        raise InputError(f"{where}row '{row}' is not in {experiments_file}; {allowed_names(row, experiments)}")
+    return experiments[row]
+
+
 def select_rows(config: Config, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
     """The rows that `rows` selects, in the order of the experiments file.
 

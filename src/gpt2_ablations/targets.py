@@ -1,37 +1,41 @@
 """The rows that a call of Snakemake asks for by name: `row_11`, or a file of `results/rows/11/seed-123`."""
 
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import InputError
+from .config import ROW_ID, named_row
 from .paths import Paths
-from .validation import allowed_names
+from .workflow import Plan
+
+# What follows this option, whose short form is the second, are files to forget, of rows that are gone too.
+FORGET = ("--cleanup-metadata", "--cm")
 
 
-def check_targets(arguments: Iterable[str], rows: Iterable[str], experiments: str, paths: Paths) -> None:
+def check_targets(plan: Plan, arguments: Sequence[str]) -> None:
     """Stop at a row that is not there. Snakemake would say that no rule makes it, or print a traceback.
 
-    While a Snakefile is read, Snakemake does not say what its targets are: these are all arguments of the command line.
+    While a Snakefile is read, Snakemake does not say what its targets are.
 
     Args:
-        rows: those of the file `experiments`.
+        arguments: all of the command line.
 
     Raises:
         InputError: an argument names a row that is not there.
     """
-    rows = list(rows)
+    if any(option in arguments for option in FORGET):
+        return
     for argument in arguments:
-        row = _row_of(argument, paths)
-        if row is not None and row not in rows:
-            raise InputError(f"{argument}: row '{row}' is not in {experiments}; {allowed_names(row, rows)}")
+        row = _row_of(argument, plan.paths)
+        if row is not None:
+            named_row(row, plan.experiments, plan.config.experiments, where=f"{argument}: ")
 
 
 def _row_of(argument: str, paths: Paths) -> str | None:
-    if rule := re.fullmatch(r"row_([A-Za-z0-9_-]+)", argument):
+    name = argument.removeprefix("row_")
+    if name != argument and ROW_ID.fullmatch(name):
         # What exists is a file or folder that an option names.
-        return None if Path(argument).exists() else rule[1]
+        return None if Path(argument).exists() else name
     file = Path(os.path.normpath(argument))
     if len(file.parts) < 3 or not file.parent.name.startswith("seed-"):
         return None

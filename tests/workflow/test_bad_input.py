@@ -72,6 +72,13 @@ def test_an_option_may_name_a_folder_that_looks_like_a_row(workshop):
     assert workshop.snakemake("-n", "row_1", "--profile", "row_profile").returncode == 0
 
 
+@pytest.mark.parametrize("option", ["--cleanup-metadata", "--cm"])
+def test_what_snakemake_knows_of_a_row_that_is_gone_can_be_forgotten(option, workshop):
+    gone = "results/rows/7/seed-123/metrics.json"
+    finished = workshop.snakemake(option, gone)
+    assert "error: " not in finished.stderr and gone in finished.stderr.split("metadata cleanup")[-1]
+
+
 def test_a_results_folder_that_is_a_file_stops_the_run(workshop):
     (workshop.folder / "blocked").write_text("a file")
     workshop.override(results="blocked")

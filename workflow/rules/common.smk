@@ -44,7 +44,7 @@ try:
         config, ORIGINS = module_config(config, CHECKOUT)
     PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
     if workflow.is_main_process and not IS_MODULE:
-        check_targets(sys.argv[1:], PLAN.experiments, PLAN.config.experiments, PLAN.paths)
+        check_targets(PLAN, sys.argv[1:])
 except InputError as error:
     sys.exit(f"error: {error}")
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from ..analysis.labels import load_defaults, row_labels
 from ..analysis.published import load_published
-from ..config import Config, select_rows
+from ..config import Config, named_row, select_rows
 from ..errors import InputError
 from ..experiment import Experiment
 from ..runs import notes, read_runs
-from ..validation import allowed_names
 from . import MOST_ROWS
 
 # The pictures of the whole table, by file name without suffix.
@@ -60,12 +59,11 @@ def draw_row(config: Config, experiments: dict[str, Experiment], row: str, folde
     from .curves import row_figure
     from .figures import save_figure, style
 
-    if row not in experiments:
-        raise InputError(f"row '{row}' is not in {config.experiments}; {allowed_names(row, experiments)}")
-    runs = read_runs(config, {row: experiments[row]})
+    experiment = named_row(row, experiments, config.experiments)
+    runs = read_runs(config, {row: experiment})
     if not runs[row]:
         raise InputError(f"row {row} has no finished run in {config.results}; run `snakemake --cores all row_{row}`")
-    label = row_labels({row: experiments[row]}, load_defaults(config))[row]
+    label = row_labels({row: experiment}, load_defaults(config))[row]
     with style():
         figure = row_figure(label, [run.history() for run in runs[row]], notes(runs))
         return save_figure(figure, folder / f"curves_{row}", f"Training of row {label}")
