@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS
+from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_CARDS
 from tests.conftest import environment
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from gpt2_ablations.analysis.published import load_published
-from gpt2_ablations.config import Config, load_experiments, load_models, parse_config
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.yamlfile import load_yaml
+from gpt2_ablations.settings.config import Config, load_experiments, load_models, parse_config
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.published import load_published
+from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 N_TEST = 300

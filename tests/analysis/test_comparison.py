@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gpt2_ablations.analysis.comparison import comparison_markdown
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.reports.comparison import comparison_markdown
 
 
 def sections(results) -> dict[str, list[list[str]]]:

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from gpt2_ablations.analysis.interpretation import interpretation_markdown
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.reports.interpretation import interpretation_markdown
 from tests.analysis.conftest import N_TEST, comparisons_file, whole_table
 
 MEASURES = ["test_accuracy", "train_validation_gap", "training_time", "trained_parameters", "memory"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.analysis.labels import load_defaults, row_label, row_labels
-from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.labels import load_defaults, row_label, row_labels
 
 
 def test_the_rows_of_the_document(results):

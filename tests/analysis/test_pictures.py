@@ -10,11 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gpt2_ablations.analysis.labels import load_defaults, row_labels
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.plots import pictures
-from gpt2_ablations.plots.pictures import PICTURES, draw_pictures, draw_row
-from gpt2_ablations.plots.place_labels import place_labels
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.reports.figures import draw as pictures
+from gpt2_ablations.reports.figures.draw import PICTURES, draw_pictures, draw_row
+from gpt2_ablations.reports.figures.place_labels import place_labels
+from gpt2_ablations.settings.labels import load_defaults, row_labels
 from tests.analysis.conftest import Results, whole_table
 
 NOTE = "A miniature: its numbers are not the document's."

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gpt2_ablations.analysis.published import load_published
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.settings.published import load_published
 
 HEADER = "row,train_acc,val_acc,test_acc,minutes,device"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.analysis.questions import load_questions
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.settings.questions import load_questions
 from tests.analysis.conftest import comparisons_file
 
 VALID = {"question": "Is it so?", "pairs": [[1, 2]], "measures": ["test_accuracy"]}

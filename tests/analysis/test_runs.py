@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
-from gpt2_ablations.analysis.comparison import comparison_markdown
-from gpt2_ablations.analysis.interpretation import interpretation_markdown
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.runs import Runs, notes, read_runs
-from gpt2_ablations.table import table_markdown
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.reports.comparison import comparison_markdown
+from gpt2_ablations.reports.interpretation import interpretation_markdown
+from gpt2_ablations.reports.table import table_markdown
+from gpt2_ablations.runs.finished_runs import Runs, notes, read_runs
 
 
 def read(results, *rows: str) -> Runs:

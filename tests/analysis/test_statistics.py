@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gpt2_ablations.analysis.statistics import (
+from gpt2_ablations.reports.statistics import (
     bootstrap_interval,
     holm,
     mcnemar_p,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpt2_ablations.analysis import wording
+from gpt2_ablations.reports import wording
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2_ablations.machine import device_name
+from gpt2_ablations.common.torch_setup import device_name
 from tests.benchmarks.cases import CASES
 from tests.conftest import environment
 

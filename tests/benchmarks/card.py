@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gpt2_ablations.config import ModelConfig, load_config, load_experiments, load_models
-from gpt2_ablations.machine import device_name, select_device
-from gpt2_ablations.paths import Paths
-from gpt2_ablations.weights import checkpoint_shapes
-from gpt2_ablations.workflow import digest_file
+from gpt2_ablations.common.torch_setup import device_name, select_device
+from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.planning.workflow import digest_file
+from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
+from gpt2_ablations.settings.paths import Paths
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, write_yaml
 

@@ -16,21 +16,21 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from gpt2_ablations import jobs
-from gpt2_ablations.batches import ModelInputs, cut_batches
-from gpt2_ablations.config import Config, ModelConfig, load_config, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.features import Features, extract, plan_features, write_features
-from gpt2_ablations.forecast import seconds as forecast_seconds
-from gpt2_ablations.forecast import start_up_seconds
-from gpt2_ablations.history import Step
-from gpt2_ablations.machine import peak_host_memory_mb, set_up_torch
-from gpt2_ablations.machine_speed import measure_speed
-from gpt2_ablations.tokens import TokenizedSplit, context_positions, load_tokens
-from gpt2_ablations.training import Finetuning, build_classifier
-from gpt2_ablations.weights import RandomWeights
-from gpt2_ablations.work import Lengths, Work, feature_work, read_lengths, training_work
+from gpt2_ablations.common.torch_setup import peak_host_memory_mb, set_up_torch
+from gpt2_ablations.data.tokens import TokenizedSplit, context_positions, load_tokens
+from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.finetuning.batches import ModelInputs, cut_batches
+from gpt2_ablations.finetuning.features import Features, extract, plan_features, write_features
+from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.gpt2.weights import RandomWeights
+from gpt2_ablations.planning.costs import Lengths, Work, feature_work, read_lengths, training_work
+from gpt2_ablations.planning.estimates import seconds as forecast_seconds
+from gpt2_ablations.planning.estimates import start_up_seconds
+from gpt2_ablations.planning.machine_speed import measure_speed
+from gpt2_ablations.runs.result import Step
+from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, environment
 from tests.oracle.plain import Dimensions, build_model
@@ -216,7 +216,7 @@ def random_features(experiment: Experiment, model: ModelConfig) -> Features:
     if not file.exists():
         rows = torch.arange(plan.rows).split(65536)
         write_features(file, spec, model, plan, (torch.randn(len(part), model.n_embd) for part in rows))
-    from gpt2_ablations.features import read_features
+    from gpt2_ablations.finetuning.features import read_features
 
     return read_features(file)
 

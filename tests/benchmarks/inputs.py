@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from gpt2_ablations import jobs
-from gpt2_ablations.config import load_config
-from gpt2_ablations.tokens import TokenizedSplit, save_tokens
+from gpt2_ablations.data.tokens import TokenizedSplit, save_tokens
+from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.settings.config import load_config
 from tests.conftest import CHECKOUT, SHARED, write_yaml
 
 SIZES = {"train": 1045, "validation": 149, "test": 300}

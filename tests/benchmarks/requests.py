@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from gpt2_ablations.config import Config, ModelConfig, load_config, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.requests import Request, feature_request, read_messages, train_request
+from gpt2_ablations.planning.resources import Request, feature_request, read_messages, train_request
+from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 SMALL, MEDIUM, XL = "gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-xl (1558M)"

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2_ablations.config import load_experiments, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.plots import MOST_ROWS
+from gpt2_ablations.reports.figures import MOST_ROWS
+from gpt2_ablations.settings.config import load_experiments, load_models
+from gpt2_ablations.settings.experiment import Experiment
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 TEST_MESSAGES, STEPS_AN_EPOCH, EPOCHS, EVALUATE_EVERY = 300, 130, 5, 50

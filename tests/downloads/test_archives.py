@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from misbehaving_server import cut, good, in_turn, page
 
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.sources import archives
-from gpt2_ablations.sources.archives import read_messages
-from gpt2_ablations.sources.fetch import fetch_messages
-from gpt2_ablations.sources.places import SourceError
-from gpt2_ablations.sources.retries import Patience
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.download import archives
+from gpt2_ablations.data.download.archives import read_messages
+from gpt2_ablations.data.download.fetch import fetch_messages
+from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.data.download.sources import SourceError
 
 MESSAGES = "".join(f"{label}\tmessage {index} £\n" for index, label in enumerate(["ham", "spam"] * 2000)).encode()
 SHA256 = hashlib.sha256(MESSAGES).hexdigest()

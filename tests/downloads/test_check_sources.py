@@ -13,10 +13,10 @@ import pytest
 from hub_client import SOURCE_FOLDER
 from misbehaving_server import COMMIT, Hub, Server, good, page, status
 
-from gpt2_ablations.config import ModelConfig, load_config
-from gpt2_ablations.sources.check import Answer, check_sources, format_answers, without_source
-from gpt2_ablations.sources.fetch import TOKENIZER_FILES
-from gpt2_ablations.sources.retries import Patience
+from gpt2_ablations.data.download.check_sources import Answer, check_sources, format_answers, without_source
+from gpt2_ablations.data.download.fetch import TOKENIZER_FILES
+from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.settings.config import ModelConfig, load_config
 
 DEFAULTS = Path(__file__).parents[2] / "config" / "config.yaml"
 MESSAGES, WEIGHTS = b"ham\thello\n", b"weights"

@@ -25,7 +25,7 @@ from misbehaving_server import (
     trickling_headers,
 )
 
-from gpt2_ablations.sources import hub as hub_module
+from gpt2_ablations.data.download import hub as hub_module
 
 CONTENT = random.Random(3).randbytes(300_000)
 WRONG = CONTENT[:-1] + b"?"

@@ -32,12 +32,12 @@ from misbehaving_server import (
 )
 
 import gpt2_ablations
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.sources import fetch as sources_module
-from gpt2_ablations.sources import hub as hub_module
-from gpt2_ablations.sources.fetch import fetch_file, fetch_tokenizer, is_local, local_path, sha256_of
-from gpt2_ablations.sources.places import SourceError, check_address, is_at, shown
-from gpt2_ablations.sources.retries import Patience, patience_from_environment
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.download import fetch as sources_module
+from gpt2_ablations.data.download import hub as hub_module
+from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path, sha256_of
+from gpt2_ablations.data.download.retry_policy import Patience, patience_from_environment
+from gpt2_ablations.data.download.sources import SourceError, check_address, is_at, shown
 
 CONTENT = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -447,7 +447,7 @@ def test_two_processes_that_want_the_same_file_download_it_once(server, fetch, d
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_progress_bar_is_for_terminals_only(server, destination, terminal):
     script = (
-        "import sys; from pathlib import Path; from gpt2_ablations.sources.fetch import fetch_file;"
+        "import sys; from pathlib import Path; from gpt2_ablations.data.download.fetch import fetch_file;"
         "fetch_file([sys.argv[1]], Path(sys.argv[2]), None, 'weights.sources')"
     )
     reader, writer = pty.openpty() if terminal else os.pipe()

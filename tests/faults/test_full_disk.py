@@ -83,7 +83,9 @@ def test_a_results_folder_that_is_read_only(workshop, disk, expected):
 
 def test_a_log_on_a_full_disk_costs_its_lines_and_not_the_job(disk, tmp_path):
     disk(tmp_path / "disk").leave(0)
-    job = "import sys; from gpt2_ablations.logs import log_to; log_to(sys.argv[1]); print('line', file=sys.stderr)"
+    job = (
+        "import sys; from gpt2_ablations.common.logs import log_to; log_to(sys.argv[1]); print('line', file=sys.stderr)"
+    )
     command = [sys.executable, "-c", job, str(tmp_path / "disk" / "log")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

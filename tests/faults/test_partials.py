@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from gpt2_ablations import partials
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.files import write_text_whole, write_whole
-from gpt2_ablations.partials import GIVEN_UP_AFTER, partial_path
+from gpt2_ablations.common import partials
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.files import write_text_whole, write_whole
+from gpt2_ablations.common.partials import GIVEN_UP_AFTER, partial_path
 from tests.conftest import environment
 
 WRITER = """

@@ -5,10 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
-from gpt2_ablations import cuda_graph, training
-from gpt2_ablations.cuda_graph import GraphedUpdate
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.training import Finetuning
+from gpt2_ablations.finetuning import cuda_graph
+from gpt2_ablations.finetuning import loop as training
+from gpt2_ablations.finetuning.cuda_graph import GraphedUpdate
+from gpt2_ablations.finetuning.loop import Finetuning
+from gpt2_ablations.settings.experiment import Experiment
 from tests.device import DEVICE
 from tests.oracle.test_fast_path import Case, check
 
@@ -38,7 +39,7 @@ def recorded(monkeypatch) -> list[GraphedUpdate]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("gpt2_ablations.training.GraphedUpdate", Noted)
+    monkeypatch.setattr("gpt2_ablations.finetuning.loop.GraphedUpdate", Noted)
     return made
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gpt2_ablations.cards import _nvidia_smi, users, visible_cards
+from gpt2_ablations.common.gpus import _nvidia_smi, users, visible_cards
 from tests.card_jobs import job_environment, tell
 from tests.device import DEVICE
 

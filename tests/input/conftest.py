@@ -13,9 +13,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from gpt2_ablations.__main__ import main
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.weights import checkpoint_shapes
+from gpt2_ablations.cli import main
+from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import environment
 
 MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 4, "n_positions": 64, "source": "tiny.safetensors", "sha256": None}

@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gpt2_ablations.analysis.published import Published
-from gpt2_ablations.analysis.questions import Question
-from gpt2_ablations.config import Config, ModelConfig
-from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.settings.config import Config, ModelConfig
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.published import Published
+from gpt2_ablations.settings.questions import Question
 
 from .conftest import PUBLISHED
 

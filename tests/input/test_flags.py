@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.settings.experiment import Experiment
 
 from .conftest import Project, the_line
 from .test_every_key import OPTIONS, out_of_range, refuses

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpt2_ablations.__main__ import parse
-from gpt2_ablations.dataset import SPLITS, parse_messages, read_split
-from gpt2_ablations.experiment import experiment_from_flags
-from gpt2_ablations.tokens import load_tokens
-from gpt2_ablations.workflow import make_plan
+from gpt2_ablations.cli import parse
+from gpt2_ablations.data.dataset import SPLITS, parse_messages, read_split
+from gpt2_ablations.data.tokens import load_tokens
+from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.settings.experiment import experiment_from_flags
 from tests.conftest import environment, fuzz_cases
 
 from .conftest import FILES, PUBLISHED, Project, the_line

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.workflow import without_secrets
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.planning.workflow import without_secrets
 from tests.conftest import CHECKOUT
 
 SOURCES = sorted((CHECKOUT / "src").rglob("*.py"))
@@ -76,7 +76,7 @@ def test_what_would_run_it_is_found(text):
 
 
 def test_the_strict_loader_makes_nothing_but_plain_values():
-    tree = ast.parse((CHECKOUT / "src" / "gpt2_ablations" / "yamlfile.py").read_text())
+    tree = ast.parse((CHECKOUT / "src" / "gpt2_ablations" / "settings" / "yaml_files.py").read_text())
     (loader,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "_StrictLoader")
     assert [dotted(base) for base in loader.bases] == ["yaml.SafeLoader"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from gpt2_ablations.experiment import Experiment
+from gpt2_ablations.settings.experiment import Experiment
 
 VOCABULARY_SIZE = 50257
 PAD_TOKEN = 50256

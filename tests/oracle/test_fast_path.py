@@ -16,17 +16,18 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpt2_ablations import features, training
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.features import Features, extract, plan_features, split_features
-from gpt2_ablations.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.model import Classifier
-from gpt2_ablations.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.training import Finetuning, Result, build_classifier, count_parameters
-from gpt2_ablations.weights import RandomWeights, block_shapes, checkpoint_shapes
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.finetuning import features
+from gpt2_ablations.finetuning import loop as training
+from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.loop import Finetuning, Result, build_classifier, count_parameters
+from gpt2_ablations.gpt2.model import Classifier
+from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, checkpoint_shapes
+from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 from tests.device import DEVICE
 from tests.oracle import plain
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from gpt2_ablations.experiment import Experiment, add_experiment_flags, experiment_from_flags
+from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
 from tests.oracle.plain import Dimensions, Finetuning, Messages, build_model, context_length
 from tests.parity.inputs import MODELS, N_POSITIONS, write_synthetic
 

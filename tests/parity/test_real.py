@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from gpt2_ablations.tokens import load_tokens
+from gpt2_ablations.data.tokens import load_tokens
 from tests.conftest import CHECKOUT, run_snakemake, write_yaml
 from tests.device import DEVICE
 from tests.parity.inputs import model_entries, write_checkpoints

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations import jobs
-from gpt2_ablations.config import Config, load_config, load_experiments, load_models, model_folder
-from gpt2_ablations.experiment import Experiment, add_experiment_flags, experiment_from_flags
+from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.settings.config import Config, load_config, load_experiments, load_models, model_folder
+from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
 from tests.conftest import CHECKOUT, write_yaml
 from tests.device import DEVICE
 from tests.parity.inputs import MODELS, model_entries, write_checkpoints, write_synthetic

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from gpt2_ablations.adamw import AdamW
+from gpt2_ablations.finetuning.adamw import AdamW
 from tests.conftest import environment
 
 TRAINS = """

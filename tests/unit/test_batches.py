@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import DataLoader
 
-from gpt2_ablations.batches import LoaderOrder, ModelInputs, cut_batches
+from gpt2_ablations.finetuning.batches import LoaderOrder, ModelInputs, cut_batches
 
 
 def test_orders_are_those_of_data_loaders_whole_and_partial():

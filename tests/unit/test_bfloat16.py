@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gpt2_ablations.machine import autocast
-from gpt2_ablations.model import Block, sequences
+from gpt2_ablations.common.torch_setup import autocast
+from gpt2_ablations.gpt2.model import Block, sequences
 
 WIDTH, HEADS, MESSAGES = 64, 4, 3
 # bfloat16 keeps 8 bits, 0.4%; a block rounds a dozen times between its input and its gradients.

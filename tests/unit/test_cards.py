@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from gpt2_ablations.cards import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
 from tests.card_jobs import job_environment, tell
 from tests.conftest import environment
 
@@ -333,7 +333,7 @@ def test_a_lock_folder_that_cannot_be_made_is_a_mistake_in_one_line(machine, mon
 
 
 def test_a_job_on_the_processor_computes_with_the_threads_it_is_given():
-    program = "from gpt2_ablations.machine import set_up_torch; import torch; set_up_torch('float32');"
+    program = "from gpt2_ablations.common.torch_setup import set_up_torch; import torch; set_up_torch('float32');"
     program += "print(torch.get_num_threads())"
     for threads in ("1", "2"):
         done = subprocess.run(

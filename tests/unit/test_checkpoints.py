@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2_ablations import checkpoints
-from gpt2_ablations.batches import LoaderOrder
-from gpt2_ablations.checkpoints import Checkpoint, Progress
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.experiment import make_experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.features import Features, extract, plan_features, split_features
-from gpt2_ablations.history import Step
-from gpt2_ablations.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.training import Finetuning, build_classifier
-from gpt2_ablations.weights import RandomWeights
+from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.finetuning import checkpoints
+from gpt2_ablations.finetuning.batches import LoaderOrder
+from gpt2_ablations.finetuning.checkpoints import Checkpoint, Progress
+from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.gpt2.weights import RandomWeights
+from gpt2_ablations.runs.result import Step
+from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.experiment import make_experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=8, n_positions=16, source="none: random weights")

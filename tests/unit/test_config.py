@@ -2,7 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.config import (
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.settings.config import (
     load_config,
     load_experiments,
     load_models,
@@ -10,8 +11,7 @@ from gpt2_ablations.config import (
     parse_config,
     select_rows,
 )
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.yamlfile import load_yaml
+from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 CONFIG = CHECKOUT / "config" / "config.yaml"

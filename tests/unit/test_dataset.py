@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from gpt2_ablations.dataset import MessagesFormat, parse_messages, read_split, split_messages
-from gpt2_ablations.errors import InputError
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.dataset import MessagesFormat, parse_messages, read_split, split_messages
 
 
 def messages(path, ham: int, spam: int, extra: str = ""):

@@ -2,7 +2,7 @@
 
 import torch
 
-from gpt2_ablations.tokens import first_copies
+from gpt2_ablations.data.tokens import first_copies
 
 
 def copies(*messages: list[int], real: list[int] | None = None) -> list[int]:

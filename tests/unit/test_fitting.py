@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2_ablations.fitting import Machine, _changed, misfit, requests
-from gpt2_ablations.workflow import load_plan
+from gpt2_ablations.planning.fitting import Machine, _changed, misfit, requests
+from gpt2_ablations.planning.workflow import load_plan
 from tests.conftest import CHECKOUT, write_yaml
 
 LARGE = Machine(host_mb=64 * 1024, card_mb=None, cores=2)

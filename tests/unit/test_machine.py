@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.machine import select_device, short_device_name
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.torch_setup import select_device, short_device_name
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gpt2_ablations import jobs
-from gpt2_ablations.__main__ import main
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.training import Finetuning
+from gpt2_ablations.cli import main
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.finetuning.loop import Finetuning
 from tests.unit.test_checkpoints import KINDS, finetuning
 
 

@@ -13,17 +13,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gpt2_ablations import jobs, prediction
-from gpt2_ablations.__main__ import main
-from gpt2_ablations.config import Config, load_config, model_folder
-from gpt2_ablations.dataset import read_split
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.export import export, whole_model
-from gpt2_ablations.kept_models import read_kept_model, weights_digest
-from gpt2_ablations.paths import Paths
-from gpt2_ablations.prediction import load_predictor
-from gpt2_ablations.tokens import tokenizer
+from gpt2_ablations.cli import main
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.dataset import read_split
+from gpt2_ablations.data.tokens import tokenizer
+from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.inference import prediction
+from gpt2_ablations.inference.export import export, whole_model
+from gpt2_ablations.inference.prediction import load_predictor
+from gpt2_ablations.inference.saved_models import read_kept_model, weights_digest
+from gpt2_ablations.settings.config import Config, load_config, model_folder
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.paths import Paths
 from tests.conftest import CHECKOUT, write_yaml
 from tests.parity.inputs import MODELS, model_entries, write_synthetic
 

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from gpt2_ablations import progress
-from gpt2_ablations.errors import InputError, Superseded
-from gpt2_ablations.history import Step
-from gpt2_ablations.logs import log_to
-from gpt2_ablations.training_progress import TrainingProgress
+from gpt2_ablations.common import progress
+from gpt2_ablations.common.errors import InputError, Superseded
+from gpt2_ablations.common.logs import log_to
+from gpt2_ablations.finetuning.training_log import TrainingProgress
+from gpt2_ablations.runs.result import Step
 from tests.unit.test_checkpoints import checkpoint, finetuning, interrupted
 
 
@@ -78,7 +78,7 @@ def test_a_job_whose_place_another_has_taken_leaves_the_other_s_file_alone(file,
         assert read(file) == {"state": "running", "row": "new"}
     finally:
         os.dup2(stderr, 2)
-        from gpt2_ablations import logs
+        from gpt2_ablations.common import logs
 
         logs._own_log = None
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.readme import readme_block, readme_difference, update_readme
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.reports.readme import readme_block, readme_difference, update_readme
 
 TEXT = "# Title\n\n<!-- table -->\n| old |\n<!-- /table -->\n\nThe rest.\n"
 

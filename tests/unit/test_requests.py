@@ -6,10 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2_ablations.config import load_config, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.requests import (
+from gpt2_ablations.planning.resources import (
     EXPECTED,
     Messages,
     feature_request,
@@ -19,8 +16,11 @@ from gpt2_ablations.requests import (
     threads,
     train_request,
 )
-from gpt2_ablations.workflow import make_plan
-from gpt2_ablations.yamlfile import load_yaml
+from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.settings.config import load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.benchmarks.requests import CASES, request, write_tokens
 from tests.conftest import CHECKOUT
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gpt2_ablations import run_plan
-from gpt2_ablations.machine_speed import Speed
-from gpt2_ablations.requests import jobs_at_once
-from gpt2_ablations.run_plan import RunPlan, plan_run
-from gpt2_ablations.workflow import Plan, make_plan
-from gpt2_ablations.yamlfile import load_yaml
+from gpt2_ablations.planning import plan as run_plan
+from gpt2_ablations.planning.machine_speed import Speed
+from gpt2_ablations.planning.plan import RunPlan, plan_run
+from gpt2_ablations.planning.resources import jobs_at_once
+from gpt2_ablations.planning.workflow import Plan, make_plan
+from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 # Start-ups of 1.5 times 4 seconds each, which outweigh all else.

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from gpt2_ablations.files import write_text_whole
-from gpt2_ablations.partials import home
-from gpt2_ablations.paths import Paths
-from gpt2_ablations.run_lock import hold_results
-from gpt2_ablations.status import STALE_SECONDS, Observer, look
-from gpt2_ablations.status_report import format_change, format_status, watch
-from gpt2_ablations.workflow import load_plan
+from gpt2_ablations.common.files import write_text_whole
+from gpt2_ablations.common.partials import home
+from gpt2_ablations.monitoring.status import STALE_SECONDS, Observer, look
+from gpt2_ablations.monitoring.status_report import format_change, format_status, watch
+from gpt2_ablations.planning.invocation_lock import hold_results
+from gpt2_ablations.planning.workflow import load_plan
+from gpt2_ablations.settings.paths import Paths
 from tests.conftest import CHECKOUT, write_yaml
 
 ROWS = {str(i): {"trainable_layers": layers} for i, layers in enumerate(["last_block", "all", "lora", "all"], 1)}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.config import load_experiments, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.runs import Metrics, Run, Runs
-from gpt2_ablations.table import setting_cells, table_csv, table_markdown
+from gpt2_ablations.reports.table import setting_cells, table_csv, table_markdown
+from gpt2_ablations.runs.finished_runs import Metrics, Run, Runs
+from gpt2_ablations.settings.config import load_experiments, load_models
+from gpt2_ablations.settings.experiment import Experiment
 from tests.conftest import CHECKOUT
 
 DOCUMENT = (CHECKOUT / "tests" / "unit" / "document_table.md").read_text()

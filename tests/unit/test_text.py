@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpt2_ablations.text_table import bar, listed, paragraph, shorten, shorten_middle, text_table
-from gpt2_ablations.units import duration, file_size, memory
+from gpt2_ablations.common.text_table import bar, listed, paragraph, shorten, shorten_middle, text_table
+from gpt2_ablations.common.units import duration, file_size, memory
 
 
 @pytest.mark.parametrize(

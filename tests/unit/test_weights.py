@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.weights import CheckpointWeights, RandomWeights, check_checkpoint
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.gpt2.weights import CheckpointWeights, RandomWeights, check_checkpoint
+from gpt2_ablations.settings.config import ModelConfig
 
 C, N_POSITIONS, VOCABULARY = 8, 6, 50257
 MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=C, n_positions=N_POSITIONS, source="a file of these tests")

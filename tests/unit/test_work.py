@@ -6,15 +6,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt2_ablations.config import ModelConfig, load_config
-from gpt2_ablations.experiment import make_experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.features import Features, extract, plan_features, split_features
-from gpt2_ablations.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.training import Finetuning, build_classifier
-from gpt2_ablations.weights import RandomWeights
-from gpt2_ablations.work import Lengths, expected_lengths, feature_work, training_work
+from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.gpt2.weights import RandomWeights
+from gpt2_ablations.planning.costs import Lengths, expected_lengths, feature_work, training_work
+from gpt2_ablations.settings.config import ModelConfig, load_config
+from gpt2_ablations.settings.experiment import make_experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 from tests.conftest import CHECKOUT
 
 CPU = torch.device("cpu")

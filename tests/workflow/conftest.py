@@ -13,8 +13,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.weights import checkpoint_shapes
+from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 # Made anew from finished rows in seconds, whenever one changes.

@@ -2,11 +2,11 @@
 
 import re
 
-from gpt2_ablations import features, jobs
-from gpt2_ablations.config import load_config, load_models
-from gpt2_ablations.experiment import Experiment
-from gpt2_ablations.feature_spec import feature_spec
-from gpt2_ablations.training import Finetuning
+from gpt2_ablations.finetuning import features, jobs
+from gpt2_ablations.finetuning.loop import Finetuning
+from gpt2_ablations.settings.config import load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
 
 
 def admitted(finished, *arguments: str) -> dict[str, str]:

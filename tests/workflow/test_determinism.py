@@ -163,7 +163,7 @@ def arguments(flags: str) -> list[str]:
 
 
 def test_the_number_of_threads_is_the_one_asked_for():
-    program = "import torch; from gpt2_ablations.machine import set_up_torch; set_up_torch('float32');"
+    program = "import torch; from gpt2_ablations.common.torch_setup import set_up_torch; set_up_torch('float32');"
     program += "print(torch.get_num_threads())"
     for threads in ("1", "2"):
         own = environment() | {"OMP_NUM_THREADS": threads}

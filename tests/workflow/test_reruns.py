@@ -113,13 +113,13 @@ def test_another_model_source_trains_the_rows_of_that_model(finished):
 
 
 def test_changed_training_code_trains_all_rows_and_keeps_the_features(finished):
-    with open(finished.folder / "src" / "gpt2_ablations" / "training.py", "a") as file:
+    with open(finished.folder / "src" / "gpt2_ablations" / "finetuning" / "loop.py", "a") as file:
         file.write("\n# changed\n")
     assert finished.scheduled() == {"train": 2, "table": 1}
 
 
 def test_changed_table_code_trains_nothing(finished):
-    with open(finished.folder / "src" / "gpt2_ablations" / "table.py", "a") as file:
+    with open(finished.folder / "src" / "gpt2_ablations" / "reports" / "table.py", "a") as file:
         file.write("\n# changed\n")
     assert finished.scheduled() == {"table": 1}
 
@@ -150,7 +150,7 @@ def test_other_requests_rerun_nothing(two_models, resources):
 
 
 def test_a_changed_formula_of_requests_reruns_nothing(two_models):
-    append(two_models.folder / "src" / "gpt2_ablations" / "requests.py", "MARGIN = 3.0")
+    append(two_models.folder / "src" / "gpt2_ablations" / "planning" / "resources.py", "MARGIN = 3.0")
     assert two_models.scheduled() == {}
 
 
@@ -161,7 +161,15 @@ def test_a_changed_caption_reruns_nothing(two_models):
 
 
 @pytest.mark.parametrize(
-    "module", ["plots/curves", "plots/figures", "plots/pictures", "analysis/statistics", "analysis/wording", "runs"]
+    "module",
+    [
+        "reports/figures/curves",
+        "reports/figures/style",
+        "reports/figures/draw",
+        "reports/statistics",
+        "reports/wording",
+        "runs/finished_runs",
+    ],
 )
 def test_changed_code_of_pictures_and_comparisons_trains_nothing(two_models, module):
     append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
@@ -212,7 +220,7 @@ def test_changed_bytes_of_a_local_model_train_its_pretrained_rows_only(two_model
     assert trained(two_models) == runs("3")
 
 
-@pytest.mark.parametrize("module", ["training", "batches"])
+@pytest.mark.parametrize("module", ["finetuning/loop", "finetuning/batches"])
 def test_changed_training_code_trains_every_row_and_keeps_all_features(two_models, module):
     append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
     assert trained(two_models) == runs(*TWO_MODELS)
@@ -220,7 +228,7 @@ def test_changed_training_code_trains_every_row_and_keeps_all_features(two_model
 
 
 def test_changed_code_of_the_frozen_part_makes_features_anew_and_trains_what_uses_them(two_models):
-    append(two_models.folder / "src" / "gpt2_ablations" / "features.py", "# changed")
+    append(two_models.folder / "src" / "gpt2_ablations" / "finetuning" / "features.py", "# changed")
     # Row 5 draws its frozen part from the seed: a file for each of two seeds, beside those of rows 1 and 3.
     assert two_models.scheduled() == {"extract_features": 4, "train": 6, "table": 1}
     assert trained(two_models) == runs("1", "3", "5")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpt2_ablations.sources.retries import ENVIRONMENT
+from gpt2_ablations.data.download.retry_policy import ENVIRONMENT
 from tests.conftest import fuzz_cases, write_yaml
 from tests.workflow.conftest import make_workshop
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gpt2_ablations.config import ModelConfig
-from gpt2_ablations.weights import check_checkpoint
+from gpt2_ablations.gpt2.weights import check_checkpoint
+from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import CHECKOUT, environment
 
 PAGE = (CHECKOUT / "docs" / "your-own-table.md").read_text(encoding="utf-8")

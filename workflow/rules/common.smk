@@ -10,14 +10,14 @@ CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
-from gpt2_ablations.errors import InputError
-from gpt2_ablations.first_screen import first_screen
-from gpt2_ablations.module_use import check_module, module_config
-from gpt2_ablations.paths import MODEL_FILE
-from gpt2_ablations.requests import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
-from gpt2_ablations.run_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
-from gpt2_ablations.targets import check_targets
-from gpt2_ablations.workflow import (
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.planning.first_screen import first_screen
+from gpt2_ablations.planning.module_use import check_module, module_config
+from gpt2_ablations.settings.paths import MODEL_FILE
+from gpt2_ablations.planning.resources import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
+from gpt2_ablations.planning.invocation_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
+from gpt2_ablations.planning.targets import check_targets
+from gpt2_ablations.planning.workflow import (
     TRAINING_CODE,
     code,
     digest,

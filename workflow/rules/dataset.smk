@@ -38,7 +38,7 @@ rule fetch_tokenizer:
 rule split_messages:
     input:
         messages=PATHS.messages,
-        code=code("dataset"),
+        code=code("data/dataset"),
     output:
         train=PATHS.split("train"),
         validation=PATHS.split("validation"),
@@ -61,7 +61,7 @@ rule tokenize:
     input:
         splits=rules.split_messages.output,
         tokenizer=PLAN.tokenizer_files(),
-        code=code("tokens"),
+        code=code("data/tokens"),
     output:
         PATHS.tokens,
     log:

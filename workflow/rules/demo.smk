@@ -1,10 +1,10 @@
 # The demo's inputs, made here instead of downloaded: config/demo.yaml names them as its sources.
-from gpt2_ablations.paths import DEMO_FOLDER
+from gpt2_ablations.settings.paths import DEMO_FOLDER
 
 
 rule generate_messages:
     input:
-        code=code("demo"),
+        code=code("data/demo_language"),
     output:
         f"{DEMO_FOLDER}/SMSSpamCollection",
     log:
@@ -20,7 +20,7 @@ rule generate_messages:
 
 rule pretrain_miniature:
     input:
-        code=code("demo", "model", "pretraining"),
+        code=code("data/demo_language", "gpt2/model", "gpt2/pretraining"),
     output:
         f"{DEMO_FOLDER}/{{stem}}.safetensors",
     log:

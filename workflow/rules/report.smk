@@ -1,4 +1,4 @@
-from gpt2_ablations.plots import MOST_ROWS
+from gpt2_ablations.reports.figures import MOST_ROWS
 
 RUNS = [file for row in PLAN.selected for file in PLAN.run_files(row)]
 # A digest: Snakemake keeps a rule's parameters beside each of its outputs.
@@ -22,7 +22,7 @@ README = CHECKOUT / "README.md"
 rule table:
     input:
         runs=RUNS,
-        code=code("markdown", "runs", "table"),
+        code=code("common/markdown", "runs/finished_runs", "reports/table"),
     output:
         markdown=PATHS.table,
         data=PATHS.table_data,
@@ -45,13 +45,13 @@ rule compare:
         runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
-            "analysis/comparison",
-            "analysis/labels",
-            "markdown",
-            "analysis/published",
-            "runs",
-            "analysis/statistics",
-            "analysis/wording",
+            "reports/comparison",
+            "settings/labels",
+            "common/markdown",
+            "settings/published",
+            "runs/finished_runs",
+            "reports/statistics",
+            "reports/wording",
         ),
     output:
         PATHS.comparison,
@@ -74,15 +74,15 @@ rule interpret:
         runs=rules.table.output.data,
         questions=PLAN.config.comparisons,
         code=code(
-            "analysis/interpretation",
-            "analysis/labels",
-            "analysis/measures",
-            "analysis/paired",
-            "analysis/questions",
-            "run_files",
-            "runs",
-            "analysis/statistics",
-            "analysis/wording",
+            "reports/interpretation",
+            "settings/labels",
+            "reports/measures",
+            "reports/paired",
+            "settings/questions",
+            "runs/run_tables",
+            "runs/finished_runs",
+            "reports/statistics",
+            "reports/wording",
         ),
     output:
         PATHS.interpretation,
@@ -105,15 +105,15 @@ rule draw:
         runs=rules.table.output.data,
         published=PLAN.config.published,
         code=code(
-            "plots/curves",
-            "plots/figures",
-            "analysis/labels",
-            "plots/pictures",
-            "plots/place_labels",
-            "plots/rows",
-            "run_files",
-            "runs",
-            "analysis/statistics",
+            "reports/figures/curves",
+            "reports/figures/style",
+            "settings/labels",
+            "reports/figures/draw",
+            "reports/figures/place_labels",
+            "reports/figures/row_figures",
+            "runs/run_tables",
+            "runs/finished_runs",
+            "reports/statistics",
         ),
     output:
         png=[f"{PATHS.plots}/{name}.png" for name in PICTURES],
@@ -144,7 +144,7 @@ rule draw:
 rule draw_rows:
     input:
         runs=rules.table.output.data,
-        code=code("plots/curves", "plots/figures", "analysis/labels", "plots/pictures", "run_files", "runs"),
+        code=code("reports/figures/curves", "reports/figures/style", "settings/labels", "reports/figures/draw", "runs/run_tables", "runs/finished_runs"),
     output:
         png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in DRAWN],
         svg=[
@@ -178,7 +178,7 @@ rule pages:
         runs=rules.table.output.data,
         tables=[PATHS.table, PATHS.comparison, PATHS.interpretation],
         configuration=[PLAN.config.experiments, PLAN.config.models],
-        code=code("analysis/labels", "pages", "runs"),
+        code=code("settings/labels", "reports/pages", "runs/finished_runs"),
     output:
         tables=[
             report(

@@ -3,7 +3,7 @@ rule extract_features:
         tokens=PATHS.tokens,
         weights=lambda wildcards: ancient(PLAN.feature_weights(wildcards.identity)),
         digest=lambda wildcards: PLAN.digests(PLAN.feature_weights(wildcards.identity)),
-        code=code("feature_spec", "features", "model", "tokens", "weights"),
+        code=code("settings/feature_spec", "finetuning/features", "gpt2/model", "data/tokens", "gpt2/weights"),
     output:
         f"{PATHS.results}/features/{{identity}}.safetensors",
     log:

@@ -1,0 +1,83 @@
+"""Reads the messages file, bare or inside a zip; nothing is ever unpacked to a name that the zip chooses."""
+
+import lzma
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from .sources import SourceError
+
+MEMBER = "SMSSpamCollection"
+LIMIT = 64 * 2**20  # bytes; the real file has 477,907
+# What zipfile raises for bytes that are no proper zip, found by fuzzing.
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError)
+
+
+def read_messages(path: Path) -> bytes:
+    """The bytes of the messages file: of the zip's member of that name, or of the bare file.
+
+    Raises:
+        SourceError: an unsafe, encrypted or damaged zip, one without the member, or no messages file at all.
+    """
+    if path.stat().st_size > LIMIT:
+        raise SourceError(f"larger than {LIMIT} bytes, so not the messages")
+    if zipfile.is_zipfile(path):
+        return _read_member(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from None
+    if content.startswith(b"PK\x03\x04"):
+        raise SourceError("a damaged zip: its end is missing")
+    if not content:
+        raise SourceError("an empty file")
+    if looks_like_a_page(content):
+        raise SourceError("an HTML page in place of the file")
+    return content
+
+
+def looks_like_a_page(beginning: bytes) -> bool:
+    """Whether bytes begin like an HTML page, such as a login or an error page."""
+    start = beginning[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _read_member(path: Path) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = _messages_member(archive.infolist())
+            with archive.open(member) as file:
+                # One byte more than allowed tells a member that is larger than its zip announces.
+                content = file.read(LIMIT + 1)
+    except NotImplementedError:
+        raise SourceError("the zip is compressed by a method that Python does not know") from None
+    except RuntimeError:  # zipfile's word for a missing password
+        raise SourceError("the zip is encrypted") from None
+    except DAMAGED as error:
+        raise SourceError(f"a damaged zip ({' '.join(str(error).split()) or type(error).__name__})") from None
+    if len(content) > LIMIT:
+        raise SourceError(f"{MEMBER} in the zip is larger than {LIMIT} bytes")
+    if not content:
+        raise SourceError(f"{MEMBER} in the zip is empty")
+    return content
+
+
+def _messages_member(members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    for member in members:
+        _refuse_unsafe(member)
+    found = [member for member in members if PurePosixPath(member.filename).name == MEMBER and not member.is_dir()]
+    if len(found) != 1:
+        raise SourceError(f"the zip holds {len(found) or 'no'} files named {MEMBER}")
+    if stat.S_ISLNK(found[0].external_attr >> 16):
+        raise SourceError(f"{MEMBER} in the zip is a link")
+    return found[0]
+
+
+def _refuse_unsafe(member: zipfile.ZipInfo) -> None:
+    name = member.orig_filename.replace("\\", "/")
+    shown = repr(name if len(name) <= 60 else name[:57] + "...")
+    if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
+        raise SourceError(f"the zip's member {shown} would leave its folder")
+    if member.file_size > LIMIT:
+        raise SourceError(f"the zip's member {shown} has {member.file_size} bytes; at most {LIMIT} are allowed")

@@ -1,0 +1,208 @@
+"""Plain downloads over http(s): timeouts, retries, resuming, a progress bar."""
+
+import functools
+from pathlib import Path
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from ...common.logs import progress_stream
+from ...common.progress import report
+from .retry_policy import Pace, Patience, answer_in_time, with_retries
+from .sources import SourceError, check_address, check_redirect, name_in
+
+CHUNK = 2**16  # bytes
+REDIRECTS = 10
+PASSING = (408, 425, 429, 500, 502, 503, 504)
+# Compressed in transit, lengths and positions would not be those of the file.
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "gpt2-ablations"}
+
+
+def download(address: str, partial: Path, patience: Patience, max_bytes: int | None = None) -> None:
+    """Download an address to `partial`, and resume there if it holds the beginning of the file already.
+
+    What was downloaded stays in `partial` if the download fails.
+
+    Raises:
+        SourceError: the address does not give the file.
+    """
+    transfer = _Transfer(address, partial, patience, max_bytes)
+    with_retries(transfer.attempt, address, patience, transfer.size)
+
+
+def announced(address: str, patience: Patience) -> int | None:
+    """The size in bytes of the file at an address, None if the server does not say; nothing is downloaded.
+
+    Raises:
+        SourceError: the address does not answer, or with an HTML page.
+    """
+    with requests.Session() as session:
+        response = _ask(session, "HEAD", address, patience, {})
+        if response.status_code in (403, 405, 501):  # servers that know GET only
+            response.close()
+            response = _ask(session, "GET", address, patience, {})
+        with response:
+            _check_status(response)
+            if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+                raise SourceError("answers with an HTML page in place of the file")
+            return _length(response)
+
+
+class _Cut(SourceError):
+    """The connection ended in the middle of the body."""
+
+
+class _Transfer:
+    """One file on its way, over several attempts."""
+
+    def __init__(self, address: str, partial: Path, patience: Patience, max_bytes: int | None):
+        self.address, self.partial, self.patience, self.max_bytes = address, partial, patience, max_bytes
+        self.version: str | None = None  # the server's ETag or date of the file that `partial` is the beginning of
+
+    def size(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def attempt(self) -> None:
+        """Fetch what is missing.
+
+        Raises:
+            SourceError: this time it did not work.
+        """
+        start = self.size()
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        if start and self.version:
+            headers["If-Range"] = self.version
+        with requests.Session() as session, _ask(session, "GET", self.address, self.patience, headers) as response:
+            if response.status_code == 416:
+                if response.headers.get("Content-Range") == f"bytes */{start}":
+                    return  # the file was whole already
+                self.partial.unlink()
+                raise SourceError("the partial file does not fit the server's", passing=True)
+            _check_status(response)
+            start = _resumed_at(response, start)
+            length = _length(response)
+            total = None if length is None else start + length
+            self._refuse_giant(total or 0)
+            etag = response.headers.get("ETag", "")
+            self.version = response.headers.get("Last-Modified") if etag.startswith("W/") else etag or None
+            try:
+                self._receive(response, start, total)
+            except _Cut:
+                if total is None:
+                    raise
+        if total is not None and self.size() != total:
+            raise SourceError(f"the connection was cut: {self.size()} of {total} bytes", passing=True)
+
+    def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
+        pace = Pace(self.patience)
+        bar = tqdm(
+            desc=name_in(self.address),
+            initial=start,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            file=progress_stream(),
+            disable=None,  # unless that is a terminal
+        )
+        with bar, open(self.partial, "ab" if start else "wb") as file:
+            while chunk := _read(response, self.patience):
+                file.write(chunk)
+                bar.update(len(chunk))
+                report("download", file.tell(), total)
+                self._refuse_giant(file.tell())
+                pace.count(len(chunk))
+
+    def _refuse_giant(self, size: int) -> None:
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise SourceError(f"larger than {self.max_bytes} bytes, so not the file")
+
+
+def _ask(session: requests.Session, method: str, address: str, patience: Patience, headers: dict) -> requests.Response:
+    """Send a request and follow its redirects; the body is still to be read.
+
+    Redirects are followed here, because each must be checked and none of their bodies is worth waiting for.
+    """
+    check_address(address)
+    for _ in range(REDIRECTS + 1):
+        request = functools.partial(
+            session.request, method, address, headers={**HEADERS, **headers}, timeout=patience.timeout
+        )
+        try:
+            response = answer_in_time(functools.partial(request, stream=True, allow_redirects=False), patience)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError, TimeoutError) as error:
+            raise _source_error(error, patience) from None
+        target = session.get_redirect_target(response)
+        if target is None:
+            return response
+        response.close()
+        target = urljoin(address, target)
+        check_redirect(address, target)
+        address = target
+    raise SourceError(f"more than {REDIRECTS} redirects")
+
+
+def _read(response: requests.Response, patience: Patience) -> bytes:
+    try:
+        # read1 gives what has arrived; read and iter_content wait until a chunk is full, for hours if bytes trickle.
+        return response.raw.read1(CHUNK, decode_content=False)
+    except urllib3.exceptions.ProtocolError:
+        raise _Cut("the connection was cut", passing=True) from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _source_error(error, patience) from None
+
+
+def _check_status(response: requests.Response) -> None:
+    status = response.status_code
+    if status not in (200, 206):
+        wait = response.headers.get("Retry-After", "")
+        raise SourceError(
+            f"HTTP {status} ({response.reason})",
+            passing=status in PASSING,
+            missing=status in (404, 410),
+            wait=float(wait) if wait.isdecimal() else 0,
+        )
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise SourceError("the server compresses the file in transit although asked not to")
+
+
+def _resumed_at(response: requests.Response, start: int) -> int:
+    """Where the body begins: at `start` if the server resumes, at 0 if it sends the whole file."""
+    if response.status_code != 206:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise SourceError("the server sends another part of the file than it was asked for")
+    return start
+
+
+def _length(response: requests.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _source_error(error: Exception, patience: Patience) -> SourceError:
+    """The reason alone: the libraries' own messages repeat the whole address."""
+    # Requests wraps a failure several times; the innermost error says what happened.
+    causes: list[BaseException] = [error]
+    while (inner := _cause(causes[-1])) is not None and inner not in causes:
+        causes.append(inner)
+    if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in causes):
+        return SourceError("the server's TLS certificate is not accepted")
+    if any(isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError) for cause in causes):
+        return SourceError("the proxy refuses or does not answer", passing=True)
+    if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
+        return SourceError("the host name is unknown", passing=True)
+    if isinstance(error, ValueError | UnicodeError):  # what requests raises for malformed addresses
+        return SourceError("not a valid address")
+    reason = next(filter(None, (getattr(cause, "strerror", None) for cause in reversed(causes))), None)
+    if reason:
+        return SourceError(f"no connection ({reason})", passing=True)
+    if any(isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
+        return SourceError(f"no answer for {patience.timeout:g} s", passing=True)
+    return SourceError("the connection was cut", passing=True)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    nested = [getattr(error, "reason", None), *error.args, error.__cause__, error.__context__]
+    return next((cause for cause in nested if isinstance(cause, BaseException)), None)

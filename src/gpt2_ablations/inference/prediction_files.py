@@ -1,0 +1,83 @@
+"""Messages to classify, from a file or standard input, and predictions as text, CSV or JSON: a line at a time."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from ..common.errors import InputError, printable
+from .prediction import Prediction
+
+FORMATS = ("text", "csv", "json")
+COLUMNS = ("index", "label", "probability", "logit_0", "logit_1", "text")
+STANDARD_INPUT = "-"
+
+
+def read_texts(file: str, column: str | None) -> Iterator[str]:
+    """The messages of a file, one a line; or of a column of a CSV file (tab-separated if its name ends in .tsv).
+
+    Args:
+        file: a path; `-` for standard input.
+        column: its name in the file's first line.
+
+    Raises:
+        InputError: the file cannot be read, or lacks the column.
+    """
+    name = "standard input" if file == STANDARD_INPUT else file
+    try:
+        if file == STANDARD_INPUT:
+            yield from _texts(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=""), name, column)
+        else:
+            with open(file, encoding="utf-8-sig", newline="") as opened:
+                yield from _texts(opened, name, column)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file; check the path") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:
+    if column is None:
+        for line in opened:
+            yield line.rstrip("\r\n")
+        return
+    lines = csv.reader(opened, delimiter="\t" if Path(name).suffix == ".tsv" else ",")
+    try:
+        header = next(lines, [])
+        if header.count(column) != 1:
+            raise InputError(
+                f"{name}: --column is '{column}', which stands {header.count(column)} times in the first line; allowed:"
+                f" {', '.join(header)}"
+            )
+        place = header.index(column)
+        for fields in lines:
+            if fields:
+                yield fields[place] if place < len(fields) else ""
+    except csv.Error as error:
+        raise InputError(f"{name}: line {lines.line_num}: no CSV ({error}); mend the line") from None
+
+
+def write_predictions(predictions: Iterable[Prediction], form: str, out: TextIO) -> None:
+    """Write predictions as they come.
+
+    Args:
+        form: `text`: label, probability and message; `csv`: `COLUMNS`; `json`: an object a line.
+    """
+    table = csv.writer(out, lineterminator="\n")
+    if form == "csv":
+        table.writerow(COLUMNS)
+    for index, prediction in enumerate(predictions):
+        logits = [f"{logit:.9g}" for logit in prediction.logits]
+        if form == "csv":
+            table.writerow([index, prediction.label, f"{prediction.probability:.9g}", *logits, prediction.text])
+        elif form == "json":
+            values = [index, prediction.label, prediction.probability, *map(float, logits), prediction.text]
+            print(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False), file=out)
+        else:
+            print(f"{prediction.label}\t{prediction.probability:.2%}\t{printable(prediction.text)}", file=out)
+    out.flush()

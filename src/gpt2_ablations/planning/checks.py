@@ -1,0 +1,161 @@
+"""What a configuration's own schema cannot know: whether the files it names are there and hold what they should."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from ..common.errors import InputError
+from ..common.files import existing_part
+from ..data.download.sources import SourceError, is_at, is_local
+from ..settings.config import Config, ModelConfig, pretrained_models
+from ..settings.experiment import Experiment
+from ..settings.paths import DEMO_FOLDER, Paths
+from ..settings.published import load_published
+from ..settings.questions import load_questions
+
+
+def check_configuration(config: Config, models: dict[str, ModelConfig], experiments: dict[str, Experiment]) -> None:
+    """Check what can be told before anything is read or fetched.
+
+    Raises:
+        InputError: the results folder, a source's place, the published figures or the questions are wrong.
+    """
+    check_results_folder(config.results)
+    check_sources_elsewhere(config, models)
+    check_reports(config, experiments)
+
+
+def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
+    """Check what only the reports read, so that a mistake there is found before any row is trained.
+
+    Raises:
+        InputError: the published figures or the questions are wrong.
+    """
+    load_published(config.published)
+    load_questions(config.comparisons, experiments)
+
+
+def check_results_folder(folder: str) -> None:
+    """Check that the results folder can be made or written to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    path = Path(folder)
+    try:
+        existing = existing_part(path)
+        allowed = os.access(existing, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise InputError(f"results is '{folder}': {error.strerror}; name a folder that can be made") from None
+    if not existing.is_dir():
+        what = "which" if existing == path else f"and {existing}"
+        raise InputError(f"results is '{folder}', {what} is a file; name a folder")
+    if not allowed:
+        what = "which" if existing == path else f"and {existing}"
+        raise InputError(
+            f"results is '{folder}', {what} cannot be written to; make it writable, or choose another folder"
+        )
+
+
+def check_sources_elsewhere(config: Config, models: dict[str, ModelConfig]) -> None:
+    """Check that no source is the file that its own rule writes: Snakemake removes that before the rule runs.
+
+    Raises:
+        InputError: a source is.
+    """
+    paths = Paths(config.results)
+    written = [("dataset.sources", source, paths.messages) for source in config.dataset.sources]
+    written += [("tokenizer.sources", source, paths.tokenizer) for source in config.tokenizer.sources]
+    for name, model in models.items():
+        written.append((f"{config.models}: {name}: source", model.source, paths.weights(name)))
+    for where, source, path in written:
+        if is_at(source, path):
+            raise InputError(
+                f"{where}: {source} is what the workflow itself writes from this source, after removing what is there; "
+                "move your copy out of the results folder and write its new path here"
+            )
+
+
+def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:
+    """Check the inputs that lie on this machine; what is fetched from elsewhere is `check-sources`' to ask for.
+
+    Raises:
+        InputError: the messages, the tokenizer or the weights that the selected rows need are not there, or are not
+            what they should be.
+    """
+    _check_messages(config)
+    _check_tokenizer(config)
+    needed = pretrained_models(selected)
+    for name in models:
+        if name in needed:
+            _check_weights(config, name, models[name])
+
+
+def _check_messages(config: Config) -> None:
+    if not _all_on_disk(config.dataset.sources):
+        return
+    from ..data.dataset import parse_messages
+    from ..data.download.archives import read_messages
+    from ..data.download.fetch import local_file
+
+    failures = []
+    for source in config.dataset.sources:
+        try:
+            content = read_messages(local_file(source))
+        except SourceError as error:
+            failures.append(f"{source}: {error}")
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if config.dataset.sha256 in (None, found):
+            parse_messages(content, source, config.dataset.format)
+            return
+        failures.append(f"{source}: its sha256 is {found}; set dataset.sha256: null for your own data")
+    if not Paths(config.results).messages.is_file():
+        raise InputError(f"dataset.sources: {'; '.join(failures)}; put the path of your copy first in dataset.sources")
+
+
+def _check_tokenizer(config: Config) -> None:
+    tokenizer = config.tokenizer
+    if tokenizer.name == "bytes" or not _all_on_disk(tokenizer.sources):
+        return
+    from ..data.download.fetch import TOKENIZER_FILES, local_file
+    from ..data.download.sources import joined
+
+    for name, other_name, _ in TOKENIZER_FILES:
+        if (Paths(config.results).tokenizer / name).is_file():
+            continue
+        failures = []
+        for place in [joined(source, wanted) for source in tokenizer.sources for wanted in (name, other_name)]:
+            try:
+                local_file(place)
+                break
+            except SourceError as error:
+                failures.append(f"{place}: {error}")
+        else:
+            raise InputError(
+                f"tokenizer.sources: {'; '.join(failures)}; put the folder that holds {name} first in tokenizer.sources"
+            )
+
+
+def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
+    if not _all_on_disk([model.source]):
+        return
+    from ..data.download.fetch import local_file
+    from ..gpt2.weights import CheckpointWeights
+
+    where = f"{config.models}: {name}: source"
+    try:
+        path = local_file(model.source)
+    except SourceError as error:
+        if Paths(config.results).weights(name).is_file():
+            return
+        raise InputError(f"{where}: {model.source}: {error}; write the path of your copy to source") from None
+    try:
+        CheckpointWeights(path, model)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _all_on_disk(sources: list[str]) -> bool:
+    """Whether nothing but this machine's own files is named; the demo's are made by its rules."""
+    return all(is_local(source) and not source.startswith(DEMO_FOLDER) for source in sources)

@@ -1,0 +1,113 @@
+"""The report's pages: HTML that needs nothing from elsewhere, because the report shows no markdown."""
+
+import html
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from ..common.files import write_text_whole
+from ..runs.finished_runs import Run, Split, read_runs
+from ..settings.config import Config
+from ..settings.experiment import Experiment
+from ..settings.labels import load_defaults, row_labels
+from ..settings.paths import Paths
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 1.5rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ border-bottom: 1px solid #ddd; padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; }}
+th {{ border-bottom: 2px solid #888; }}
+tr:hover td {{ background: #f4f6f8; }}
+code {{ background: #f0f0f0; padding: 0 0.2rem; }}
+pre {{ background: #f6f6f6; padding: 0.7rem; overflow-x: auto; font-size: 13px; line-height: 1.35; }}
+pre code {{ background: none; padding: 0; }}
+p, li {{ max-width: 50rem; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_pages(config: Config, experiments: Mapping[str, Experiment], selected: Mapping[str, Experiment]) -> None:
+    """Write a page for each table, one for the configuration, and one with the logs of each row that has run.
+
+    Args:
+        experiments: all rows of the experiments file.
+        selected: those of the table.
+
+    Raises:
+        InputError: a metrics.json is damaged.
+    """
+    paths = Paths(config.results)
+    for name, table in {
+        "table": paths.table,
+        "comparison": paths.comparison,
+        "interpretation": paths.interpretation,
+    }.items():
+        if table.is_file():
+            _write_page(paths.page(name), name.capitalize(), table.read_text(encoding="utf-8"))
+    _write_page(paths.page("configuration"), "Configuration", _configuration(config, paths))
+    labels = row_labels(dict(experiments), load_defaults(config))
+    for row, runs in read_runs(config, selected).items():
+        if runs:
+            title = f"Row {labels[row]}"
+            _write_page(paths.row_page(row), title, _row(title, experiments[row], runs, paths))
+
+
+def _write_page(path: Path, title: str, markdown: str) -> None:
+    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    write_text_whole(path, PAGE.format(title=html.escape(title), body=body.strip()))
+
+
+def _configuration(config: Config, paths: Paths) -> str:
+    """The merged configuration and the two files of rows and models, as they stand."""
+    files: dict[str, str | Path] = {
+        "General settings": paths.config,
+        "Rows": config.experiments,
+        "Models": config.models,
+    }
+    parts = ["# Configuration"]
+    for title, file in files.items():
+        if Path(file).is_file():
+            parts += [f"## {title}", f"`{file}`", _verbatim(Path(file).read_text(encoding="utf-8"))]
+    return "\n\n".join(parts)
+
+
+SPLITS: dict[str, Split] = {"training": "train", "validation": "val", "test": "test"}
+
+
+def _row(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
+    parts = [f"# {title}", f"`train {' '.join(experiment.flags())}`"]
+    for run in runs:
+        counts = ", ".join(
+            f"{name} {run.accuracy(split):.2%} ({run.correct(split)} of {run.total(split)})"
+            for name, split in SPLITS.items()
+        )
+        parts += [
+            f"## Seed {run.seed}",
+            f"Accuracy: {counts}. Time: {run.minutes:.2f} min on {run.metrics.device_name}.",
+        ]
+        log = paths.train_log(run.row, run.seed)
+        parts.append(_verbatim(last_words(log)) if log.is_file() else f"There is no log at `{log}`.")
+    return "\n\n".join(parts)
+
+
+def last_words(log: Path) -> str:
+    """A log as a terminal leaves it: of a line that was written over and over, such as a progress bar, the last."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
+
+
+def _verbatim(text: str) -> str:
+    """Text as a code block that nothing inside it can end."""
+    return textwrap.indent(text.rstrip() or "(empty)", "    ", lambda line: True)

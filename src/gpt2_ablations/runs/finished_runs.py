@@ -1,0 +1,197 @@
+"""Finished runs, read back: metrics at once, predictions and histories when somebody asks for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..common.errors import InputError
+from ..settings.config import Config
+from ..settings.experiment import Experiment
+from ..settings.paths import Paths
+from ..settings.validation import input_error
+from .run_tables import Curve, Predictions, read_history, read_predictions
+
+Split = Literal["train", "val", "test"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Total = Annotated[int, Field(ge=1)]
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Megabytes = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Seconds(_Part):
+    features: Duration
+    training: Duration
+
+
+class PeakMemory(_Part):
+    host: Megabytes = None
+    device: Megabytes = None
+
+
+class Metrics(_Part):
+    """The part of metrics.json that comparisons and pictures use. Accuracies are fractions, memory is in MiB."""
+
+    train_acc: Fraction
+    val_acc: Fraction
+    test_acc: Fraction
+    train_correct: Count
+    val_correct: Count
+    test_correct: Count
+    train_total: Total
+    val_total: Total
+    test_total: Total
+    seconds: Seconds
+    device_name: str
+    precision: str = "float32"
+    context_length: Annotated[int, Field(ge=1)] | None = None
+    trainable_parameters: Count | None = None
+    peak_memory_mb: PeakMemory = PeakMemory()
+    features_peak_memory_mb: Megabytes = None
+    note: str | None = None
+    settings: dict[str, Any] | None = None
+
+    def differences(self, experiment: Experiment) -> list[str]:
+        """The options whose values the run did not have, as `batch_size 8, now 16`.
+
+        An option that the file does not name had its default: it is younger than the run.
+        """
+        if self.settings is None:
+            return []
+        ran = {field.name: self.settings.get(field.name, field.default) for field in fields(experiment)}
+        return [
+            f"{name} {value}, now {getattr(experiment, name)}"
+            for name, value in ran.items()
+            if value != getattr(experiment, name)
+        ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of a row with one seed."""
+
+    row: str
+    seed: int
+    folder: Path
+    metrics: Metrics
+
+    @property
+    def minutes(self) -> float:
+        """The table's training time: the frozen part and the training loop."""
+        return (self.metrics.seconds.features + self.metrics.seconds.training) / 60
+
+    @property
+    def peak_memory_mb(self) -> dict[str, float]:
+        """The most that any job of the run held, in MiB, by where: `host`, and `device` on a graphics card."""
+        memory = self.metrics.peak_memory_mb
+        found = {"host": max(memory.host or 0, self.metrics.features_peak_memory_mb or 0), "device": memory.device}
+        return {place: value for place, value in found.items() if value}
+
+    def accuracy(self, split: Split) -> float:
+        return getattr(self.metrics, f"{split}_acc")
+
+    def correct(self, split: Split) -> int:
+        return getattr(self.metrics, f"{split}_correct")
+
+    def total(self, split: Split) -> int:
+        return getattr(self.metrics, f"{split}_total")
+
+    def predictions(self) -> Predictions:
+        """The test predictions.
+
+        Raises:
+            InputError: predictions.csv is missing or damaged.
+        """
+        return read_predictions(self.folder / "predictions.csv", self.metrics.test_total)
+
+    def history(self) -> dict[str, Curve]:
+        """The evaluated losses and accuracies, by `train_loss val_loss train_acc val_acc`.
+
+        Raises:
+            InputError: history.csv is missing or damaged.
+        """
+        return read_history(self.folder / "history.csv")
+
+
+class Runs(dict[str, list[Run]]):
+    """The finished runs of each row, a row without any with an empty list.
+
+    Attributes:
+        outdated: by row and seed, how the settings of runs that are left out differ from the row's.
+    """
+
+    def __init__(self, runs: Mapping[str, list[Run]] = MappingProxyType({})):
+        super().__init__(runs)
+        self.outdated: dict[tuple[str, int], list[str]] = {}
+
+
+def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
+    """The finished runs of each row over the configured seeds.
+
+    A run whose row has other settings by now is no result of that row: it is left out and named.
+
+    Raises:
+        InputError: a metrics.json is damaged.
+    """
+    paths = Paths(config.results)
+    runs = Runs({row: [] for row in experiments})
+    for row, experiment in experiments.items():
+        for seed in config.seeds:
+            folder = paths.row(row, seed)
+            # metrics.json is written last: without it the run has failed or not ended.
+            if not (folder / "metrics.json").is_file():
+                continue
+            metrics = read_run_metrics(folder / "metrics.json")
+            if differences := metrics.differences(experiment):
+                runs.outdated[row, seed] = differences
+            else:
+                runs[row].append(Run(row, seed, folder, metrics))
+    return runs
+
+
+def notes(runs: Runs) -> list[str]:
+    """What a reader must know of the runs: what they say of themselves, each text once, and which are left out."""
+    told = dict.fromkeys(run.metrics.note for found in runs.values() for run in found if run.metrics.note)
+    left_out: dict[tuple[str, str], list[int]] = {}
+    for (row, seed), differences in runs.outdated.items():
+        left_out.setdefault((row, "; ".join(differences)), []).append(seed)
+    return [
+        *told,
+        *(
+            f"Row {row} has run with other settings ({differences}) and is left out for seed{'s' * (len(seeds) > 1)}"
+            f" {', '.join(map(str, seeds))}; `snakemake --cores all row_{row}` runs it anew."
+            for (row, differences), seeds in left_out.items()
+        ),
+    ]
+
+
+def read_run_metrics(path: Path) -> Metrics:
+    """A run's metrics.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a value or holds an impossible one.
+    """
+    try:
+        metrics = Metrics.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from None
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise InputError(f"{path}: not valid JSON; delete its folder and run the row again") from None
+        raise InputError(f"{input_error(error, str(path))}; delete its folder and run the row again") from None
+    for split in ("train", "val", "test"):
+        correct, total = getattr(metrics, f"{split}_correct"), getattr(metrics, f"{split}_total")
+        if correct > total:
+            raise InputError(
+                f"{path}: {split}_correct is {correct} of {split}_total {total}; delete its folder and run the row"
+                " again"
+            )
+    return metrics

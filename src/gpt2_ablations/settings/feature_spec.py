@@ -1,0 +1,89 @@
+"""What the frozen part of a row is, and by which name its hidden states can be shared."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ..data.dataset import SMS_FORMAT
+from .config import Config, ModelConfig
+from .experiment import Experiment
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The frozen part of a row, without anything the trained part alone depends on.
+
+    blocks: how many blocks are run; n_layer means the final norm too, and one vector a message is kept.
+    attended: the positions that are run, as `Experiment.attended`.
+    kept: every attended position, or for the final hidden state the one that is read, or the mean.
+    context_length: as the row states it; None without padding.
+    seed: of random weights; None for pretrained ones.
+    """
+
+    model_size: str
+    blocks: int
+    attended: Literal["first", "real", "all"]
+    kept: Literal["all", "first", "last", "flexible", "mean"]
+    context_length: int | str | None
+    causal: bool
+    precision: str
+    seed: int | None
+
+    def experiment(self) -> Experiment:
+        """A row that attends to the same positions: what is cut and padded follows from it."""
+        position: Literal["first", "last", "flexible"] = "last"
+        if self.kept == "all":
+            attended: dict[str, Literal["first", "last", "flexible"]]
+            attended = {"first": "first", "real": "flexible", "all": "last"}
+            position = attended[self.attended]
+        elif self.kept != "mean":
+            position = self.kept
+        return Experiment(
+            model_size=self.model_size,
+            trainable_token_pos=position,
+            average_embeddings=self.kept == "mean",
+            context_length=self.context_length or "longest_training_example",
+            no_padding=self.context_length is None,
+            batch_size=1,
+            disable_causal_mask=not self.causal,
+        )
+
+
+def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:
+    """What a row needs of its frozen part; None if it trains or adapts the embeddings or every block."""
+    blocks = experiment.blocks_run_frozen(model.n_layer)
+    if blocks is None:
+        return None
+    context = experiment.context_length
+    if context == "model_context_length":
+        context = model.n_positions
+    return FeatureSpec(
+        model_size=experiment.model_size,
+        blocks=blocks,
+        attended=experiment.attended,
+        kept="all" if blocks < model.n_layer else experiment.read_position,
+        context_length=None if experiment.no_padding else context,
+        causal=experiment.causal,
+        precision=precision,
+        seed=seed if experiment.weights == "random" else None,
+    )
+
+
+def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> str:
+    """The name of the feature file: equal for all rows and seeds that can share it.
+
+    It is over what the hidden states depend on: weights, splits, tokenizer and the spec; not over where the same
+    bytes come from, nor over anything of the trained part.
+    """
+    identity = asdict(spec)
+    del identity["model_size"]
+    identity["dimensions"] = [model.n_layer, model.n_head, model.n_embd, model.n_positions]
+    if spec.seed is None:
+        identity["weights"] = model.sha256 or model.source
+    identity["dataset"] = config.dataset.sha256 or config.dataset.sources
+    if config.dataset.format != SMS_FORMAT:
+        identity["format"] = asdict(config.dataset.format)
+    identity["tokenizer"] = config.tokenizer.name
+    canonical = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

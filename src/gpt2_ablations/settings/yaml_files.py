@@ -1,0 +1,64 @@
+"""Reads YAML strictly: a key may stand only once, and keys are text as written (`1`, `01`, `yes`)."""
+
+from pathlib import Path
+
+import yaml
+
+from ..common.errors import InputError
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node, deep=False):
+        self.flatten_mapping(node)
+        mapping, lines = {}, {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise InputError(f"line {line}: a key must be plain text")
+            key = key_node.value
+            if key in mapping:
+                raise InputError(
+                    f"line {line}: key '{key}' stands twice (first in line {lines[key]}); keep one of the two"
+                )
+            mapping[key], lines[key] = self.construct_object(value_node, deep=deep), line
+        return mapping
+
+
+def _mapping(loader: _StrictLoader, node: yaml.Node) -> dict:
+    assert isinstance(node, yaml.MappingNode)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
+    _mapping,
+)
+
+
+def load_yaml(path: str | Path) -> dict:
+    """The mapping in a YAML file, with text keys.
+
+    Raises:
+        InputError: the file is missing, is not UTF-8 or not YAML, repeats a key, or is no mapping.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path or restore the file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; write it flat") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: {line}not valid YAML ({problem}); mend the syntax") from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path}: expected a mapping of keys to values, found {found}")
+    return content
