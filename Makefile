@@ -111,4 +111,4 @@ bench: setup-test
 
 # The whole table on a graphics card, in each precision; 12 GB of random weights go to the folder of temporary files.
 bench-card: setup-test
-	$(BIN)/python -m tests.benchmarks.card --json tests/benchmarks/card.json
+	$(BIN)/python -m tests.benchmarks.gpu --json tests/benchmarks/card.json

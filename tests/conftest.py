@@ -63,3 +63,19 @@ def write_yaml(path: Path, content: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def results(tmp_path: Path):
+    """A results folder for the 19 rows, to be filled with runs."""
+    from tests.results_folder import Results
+
+    return Results(tmp_path)
+
+
+@pytest.fixture
+def three_seeds(tmp_path: Path):
+    """The same, of a configuration with three seeds."""
+    from tests.results_folder import Results
+
+    return Results(tmp_path, seeds=[1, 2, 3])

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from gpt2_ablations.common.gpus import _nvidia_smi, users, visible_cards
-from tests.card_jobs import job_environment, tell
 from tests.device import DEVICE
+from tests.gpu_jobs import job_environment, tell
 
 pytestmark = pytest.mark.skipif(
     DEVICE.type != "cuda" or len(visible_cards()) != 1, reason="needs one graphics card: make test-gpu"

@@ -3,7 +3,7 @@
 Operations are those of the matrix products: 2 m n k for (m, k) times (k, n), attention over the full square. What is
 not computed is not counted: other positions of the last block when one is read, gradients of frozen weights. Bytes are
 what passes through memory beside the products, where messages are few: weights, gradients, AdamW's moments and more.
-C is n_embd, H n_head, T a message's attended positions. tests/unit/test_work.py holds the operations to what PyTorch
+C is n_embd, H n_head, T a message's attended positions. tests/planning/test_costs.py holds the operations to what PyTorch
 counts while the real code runs.
 """
 

@@ -1,6 +1,6 @@
 """How long jobs will take here: what they have to do, over how fast this machine is.
 
-tests/benchmarks/FORECAST.md compares it with measured times.
+tests/benchmarks/ESTIMATES.md compares it with measured times.
 """
 
 from .costs import Work

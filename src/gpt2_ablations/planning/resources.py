@@ -17,7 +17,7 @@ Memory is a sum of parts. A number takes 4 bytes, C is n_embd:
   while the other is held; or, before that, the embeddings.
 
 With a card these parts are the card's, except the first one and, on the host too, what is loaded. MARGIN is for what
-the allocator takes beyond them. tests/benchmarks/REQUESTS.md compares the sum with measured peaks.
+the allocator takes beyond them. tests/benchmarks/RESOURCES.md compares the sum with measured peaks.
 
 Time is the floating-point operations over a rate that an old machine reaches, twice: a request is rarely too short.
 SLURM reads `mem_mb` as MiB, and so is everything here.

@@ -1,0 +1,109 @@
+"""The whole table on this machine's graphics card, as a user runs it: `make bench-card`.
+
+    python -m tests.benchmarks.gpu [--precision float32 tf32 bfloat16] [--rows ID ...] [--folder FOLDER] [--json FILE]
+
+Random weights of the real sizes are written where the workflow keeps fetched ones (12 GB), so that the time is the
+table's alone. Each precision has its own wall time, start-up and the plan at its beginning included, and each row the
+seconds of its frozen part, its training and its evaluation.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from gpt2_ablations.common.torch_setup import device_name, select_device
+from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.planning.workflow import digest_file
+from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
+from gpt2_ablations.settings.paths import Paths
+from tests.benchmarks.inputs import prepare
+from tests.conftest import CHECKOUT, write_yaml
+
+# All that has to run: nothing is fetched or split.
+RULES = ("extract_features", "train", "table")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+def write_weights(path: Path, model: ModelConfig, device: torch.device) -> None:
+    """Random weights in the layout of the Hugging Face files, where `fetch_weights` would have put them."""
+    if digest_file(path).exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator(device).manual_seed(model.n_layer)
+    tensors = {}
+    for name, shape in checkpoint_shapes(model).items():
+        if len(shape) == 1:
+            tensors[name] = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+        else:
+            tensors[name] = 0.02 * torch.randn(shape, generator=generator, device=device).cpu()
+    save_file(tensors, path)
+    digest_file(path).write_text(f"random weights of {model.n_layer} blocks\n")
+
+
+def run_table(results: Path, config: Path) -> float:
+    """Seconds of `snakemake --cores all` to the table's rule, with nothing of an earlier run.
+
+    Raises:
+        SystemExit: the run failed.
+    """
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(config), "--forceall"]
+    # The results lie in a folder of their own: what an interrupted run left locked or half done is made anew.
+    command += ["--nolock", "--rerun-incomplete", "--allowed-rules", *RULES, "--", "table"]
+    started = time.perf_counter()
+    if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode:
+        sys.exit(f"error: the workflow failed, see above; its logs and what it finished are in {results}")
+    return time.perf_counter() - started
+
+
+def line(metrics: dict) -> str:
+    seconds, memory = metrics["seconds"], metrics["peak_memory_mb"]
+    parts = ", ".join(f"{seconds[part]:.1f}" for part in ("features", "training", "evaluation"))
+    accuracies = ", ".join(f"{100 * metrics[f'{split}_acc']:.2f}" for split in ("train", "val", "test"))
+    return f"| {metrics['row']} | {parts} | {memory['device'] or memory['host']:,.0f} | {accuracies} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--rows", nargs="+", help="some of the table's rows; default: all")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--folder", type=Path, help="keep weights and results here between runs")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    device = select_device(arguments.device)
+    machine = f"{device_name(device)}, torch {torch.__version__}, Python {platform.python_version()}"
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        results = prepare(arguments.folder or Path(temporary))
+        settings = load_config([CHECKOUT / "config" / "config.yaml"])
+        models = load_models(CHECKOUT / settings.models)
+        experiments = load_experiments(CHECKOUT / settings.experiments, models, settings.models)
+        rows = arguments.rows or list(experiments)
+        for size in {experiments[row].model_size for row in rows if experiments[row].weights == "pretrained"}:
+            write_weights(Paths(str(results)).weights(size), models[size], device)
+        # The table's own files would wait until these are on the disk.
+        os.sync()
+        for precision in arguments.precision:
+            override = {"results": str(results), "device": arguments.device, "precision": precision, "rows": rows}
+            seconds = run_table(results, write_yaml(results / "override.yaml", override))
+            runs = [json.loads((results / "rows" / row / "seed-123" / "metrics.json").read_text()) for row in rows]
+            minutes = sum(run["seconds"]["features"] + run["seconds"]["training"] for run in runs) / 60
+            print(f"{machine}, {precision}: {seconds:.0f} s in all, {minutes:.2f} min of training time\n")
+            print("| row | frozen, training, evaluation, s | peak MiB | training, validation, test accuracy, % |")
+            print("| --- | --- | --- | --- |", *map(line, runs), "", sep="\n", flush=True)
+            found[precision] = {"machine": machine, "seconds": seconds, "training_minutes": minutes, "rows": runs}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

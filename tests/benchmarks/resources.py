@@ -1,0 +1,192 @@
+"""What jobs ask for beside what they take: `python -m tests.benchmarks.resources [--only NAME ...] [--json FILE]`.
+
+Each case is one command of the workflow in a process of its own, at real dimensions with random weights; its peak is
+the kernel's (ru_maxrss, mapped pages included). Frozen rows run all 1,494 messages of 120 tokens on a model of few
+blocks: neither peak depends on how many there are. Rows that train or adapt the whole model run at full depth
+on 16 training messages: the second step's peak is every later one's. What this machine cannot hold is computed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from gpt2_ablations.planning.resources import Request, feature_request, read_messages, train_request
+from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
+from tests.conftest import CHECKOUT, environment, write_yaml
+
+SMALL, MEDIUM, XL = "gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-xl (1558M)"
+SEED, THREADS, LONGEST, MEAN = 123, 2, 120, 31
+ALL_MESSAGES = {"train": 1045, "validation": 149, "test": 300}
+FEW_MESSAGES = {"train": 16, "validation": 8, "test": 8}
+COLUMNS = ("case", "peak MiB", "request MiB", "request / peak", "request on a card MiB", "seconds", "request minutes")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command; `depth` blocks in all instead of the model's own."""
+
+    command: str
+    experiment: Experiment
+    messages: dict[str, int]
+    depth: int | None = None
+    precision: str = "float32"
+    micro_batch_size: int | None = None
+
+    def model(self) -> ModelConfig:
+        model = load_models(CHECKOUT / "config" / "models.yaml")[self.experiment.model_size]
+        return model.model_copy(update={"n_layer": self.depth or model.n_layer})
+
+
+def _row(model_size: str, **options) -> Experiment:
+    return Experiment(model_size=model_size, weights="random", num_epochs=1, **options)
+
+
+def _cases() -> dict[str, Case]:
+    cases = {}
+    for name, size in (("small", SMALL), ("medium", MEDIUM), ("xl", XL)):
+        frozen = _row(size)
+        cases[f"{name}-last_block-features"] = Case("extract_features", frozen, ALL_MESSAGES, depth=3)
+        cases[f"{name}-last_block-training"] = Case("train", frozen, ALL_MESSAGES, depth=3)
+        cases[f"{name}-all"] = Case("train", _row(size, trainable_layers="all"), FEW_MESSAGES)
+        cases[f"{name}-lora"] = Case(
+            "train", _row(size, trainable_layers="lora", lora_rank=16, lora_alpha=16), FEW_MESSAGES
+        )
+    two = _row(SMALL, trainable_layers="last_two_blocks")
+    cases["small-last_two_blocks-features"] = Case("extract_features", two, ALL_MESSAGES, depth=3)
+    cases["small-last_two_blocks-training"] = Case("train", two, ALL_MESSAGES, depth=3)
+    long = _row(SMALL, context_length="model_context_length")
+    cases["small-context-1024-features"] = Case("extract_features", long, ALL_MESSAGES, depth=2)
+    everything = _row(SMALL, trainable_layers="all")
+    cases["small-all-bfloat16"] = Case("train", everything, FEW_MESSAGES, precision="bfloat16")
+    cases["small-all-micro-batch-2"] = Case("train", everything, FEW_MESSAGES, micro_batch_size=2)
+    return cases
+
+
+CASES = _cases()
+
+
+def write_tokens(path: Path, messages: dict[str, int]) -> None:
+    """Random tokens; lengths spread as the real ones' are, 31 on average, the longest 120."""
+    random = np.random.default_rng(0)
+    tensors = {}
+    for name, number in messages.items():
+        lengths = np.clip(random.exponential(MEAN, number) + 3, 3, LONGEST).astype(np.int32)
+        lengths[0] = LONGEST
+        tensors[f"{name}.lengths"] = lengths
+        tensors[f"{name}.ids"] = random.integers(0, 50256, lengths.sum(), dtype=np.int32)
+        tensors[f"{name}.labels"] = (np.arange(number) % 2).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+
+
+def request(case: Case, config: Config, tokens: Path, card: bool) -> Request:
+    model, messages = case.model(), read_messages(tokens)
+    if case.command == "train":
+        return train_request(case.experiment, model, config, messages, card, THREADS)
+    spec = feature_spec(case.experiment, model, SEED, config.precision)
+    return feature_request(spec, model, config, messages, card, THREADS)
+
+
+def run_case(name: str, folder: Path) -> dict:
+    """Run one case, or compute it where memory is short. Features stay in `folder` for the training that needs them."""
+    case = CASES[name]
+    results = folder / name.removesuffix("-features").removesuffix("-training")
+    model = case.model()
+    models = write_yaml(results / "models.yaml", {case.experiment.model_size: model.model_dump()})
+    override = {"results": str(results), "models": str(models), "device": "cpu", "precision": case.precision}
+    override["micro_batch_size"] = case.micro_batch_size
+    files = [CHECKOUT / "config" / "config.yaml", write_yaml(results / "config.yaml", override)]
+    config = load_config(files)
+    tokens = results / "dataset" / "tokens.safetensors"
+    write_tokens(tokens, case.messages)
+    asked, on_card = request(case, config, tokens, False), request(case, config, tokens, True)
+    measured = {
+        "case": name,
+        "request_mb": asked.host_mb,
+        "card_mb": on_card.device_mb,
+        "minutes": asked.minutes,
+        "peak_mb": None,
+        "seconds": None,
+    }
+    if asked.host_mb > 0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20:
+        return measured
+    features = results / "features.safetensors"
+    arguments = [case.command, "--config", *map(str, files)]
+    spec = feature_spec(case.experiment, model, SEED, config.precision)
+    if case.command == "extract_features":
+        arguments += ["--spec", json.dumps(vars(spec)), "--output", str(features)]
+    else:
+        arguments += [*case.experiment.flags(), "--seed", str(SEED), "--output", str(results / "row")]
+        if spec is not None:
+            if not features.exists():
+                run_case(f"{name.removesuffix('-training')}-features", folder)
+            arguments += ["--features", str(features)]
+    peak, seconds = run_command(arguments)
+    return measured | {"peak_mb": peak, "seconds": seconds}
+
+
+def run_command(arguments: list[str]) -> tuple[float, float]:
+    """Run a command of the package; its peak in MiB and its seconds."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpt2_ablations", *arguments],
+        cwd=CHECKOUT,
+        env=environment() | {"OMP_NUM_THREADS": str(THREADS)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(said)
+    return usage.ru_maxrss / 2**10, time.perf_counter() - started
+
+
+def line(measured: dict) -> str:
+    """One line of the table."""
+    peak, asked = measured["peak_mb"], measured["request_mb"]
+    cells = [
+        measured["case"],
+        "computed" if peak is None else f"{peak:,.0f}",
+        f"{asked:,}",
+        "" if peak is None else f"{asked / peak:.2f}",
+        f"{measured['card_mb']:,}",
+        "" if peak is None else f"{measured['seconds']:.0f}",
+        str(measured["minutes"]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    print(f"torch {version('torch')}, Python {platform.python_version()}, {THREADS} threads", flush=True)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.only:
+            measured.append(run_case(name, Path(folder)))
+            print(line(measured[-1]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A process that downloads with huggingface_hub's own client."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gpt2_ablations
+
+SOURCE_FOLDER = Path(gpt2_ablations.__file__).parents[1]
+# huggingface_hub reads its settings from the environment once, when it is imported: hence a process of its own.
+WORKER = """
+import json, sys
+from pathlib import Path
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.download import fetch as sources
+from gpt2_ablations.data.download.retry_policy import Patience
+
+for line in sys.stdin:
+    task = json.loads(line)
+    patience = Patience(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["patience"]})
+    try:
+        sources.fetch_file(
+            task["sources"], Path(task["destination"]), task["sha256"], "weights.sources", patience=patience
+        )
+        answer = None
+    except InputError as error:
+        answer = str(error)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class HubClient:
+    """A process whose hub is a server of ours and whose cache is a folder of ours."""
+
+    def __init__(self, endpoint: str, cache: Path, **environment: str):
+        self.cache = cache
+        self.log = cache.with_name(f"{cache.name}.log")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            text=True,
+            env={
+                **inherited,
+                "PYTHONPATH": str(SOURCE_FOLDER),
+                "HF_ENDPOINT": endpoint,
+                "HF_HOME": str(cache),
+                **environment,
+            },
+        )
+
+    def fetch(self, sources: list[str], destination: Path, sha256: str | None, **patience: float) -> str | None:
+        """Fetch a file.
+
+        Returns:
+            The error's text, None if all went well.
+        """
+        task = {"sources": sources, "destination": str(destination), "sha256": sha256, "patience": patience}
+        self.process.stdin.write(json.dumps(task) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, self.log.read_text()
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(10)
+
+    def __enter__(self) -> "HubClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

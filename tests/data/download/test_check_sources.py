@@ -1,0 +1,145 @@
+"""`check-sources` says what every configured place has, and fetches nothing."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from gpt2_ablations.data.download.check_sources import Answer, check_sources, format_answers, without_source
+from gpt2_ablations.data.download.fetch import TOKENIZER_FILES
+from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.settings.config import ModelConfig, load_config
+from tests.data.download.hub_client import SOURCE_FOLDER
+from tests.data.download.misbehaving_server import COMMIT, Hub, Server, good, page, status
+
+DEFAULTS = Path(__file__).parents[3] / "config" / "config.yaml"
+MESSAGES, WEIGHTS = b"ham\thello\n", b"weights"
+QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
+# huggingface_hub reads HF_ENDPOINT when it is imported: hence a process of its own.
+ASK_THE_HUB = """
+import json, sys
+from gpt2_ablations.sources.check import check_sources, format_answers
+from gpt2_ablations.config import ModelConfig, load_config
+models = {name: ModelConfig(**model) for name, model in json.loads(sys.argv[3]).items()}
+print(format_answers(check_sources(load_config(sys.argv[1:3]), models)))
+"""
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a configuration file that names these places."""
+
+    def write(dataset: list[str], tokenizer: Sequence[str] = (), checked: bool = True) -> Path:
+        places = {
+            "dataset": {"sources": dataset, "sha256": sha256(MESSAGES) if checked else None},
+            "tokenizer": {"name": "gpt2" if tokenizer else "bytes", "sources": list(tokenizer)},
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(json.dumps(places))
+        return path
+
+    return write
+
+
+def model(source: str, content: bytes | None = WEIGHTS) -> dict:
+    digest = None if content is None else sha256(content)
+    return {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "source": source, "sha256": digest}
+
+
+def ask(configuration: Path, models: dict[str, dict] | None = None) -> list[Answer]:
+    parsed = {name: ModelConfig(**entry) for name, entry in (models or {}).items()}
+    return check_sources(load_config([DEFAULTS, configuration]), parsed, QUICK)
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    path = tmp_path / "messages.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("SMSSpamCollection", MESSAGES)
+    return path
+
+
+def test_local_files_are_hashed_inside_their_zip_too(config, tmp_path, zipped):
+    (tmp_path / "own").write_bytes(b"ham\tmine\n")
+    answers = ask(config([str(zipped), str(tmp_path / "own"), str(tmp_path / "absent")]))
+    first, second, third = format_answers(answers).splitlines()
+    assert first == f"messages  {zipped}  {zipped.stat().st_size} bytes, hash agrees"
+    assert second.endswith(f"9 bytes, hash differs ({sha256(b'ham' + bytes([9]) + b'mine' + bytes([10]))})")
+    assert third.endswith("absent  does not answer: no such file")
+    assert without_source(answers) == []
+    assert without_source(answers[1:]) == ["messages"]
+
+
+def test_unchecked_files_are_called_so(config, zipped):
+    assert format_answers(ask(config([str(zipped)], checked=False))).endswith("hash unchecked")
+
+
+def test_addresses_are_asked_for_their_size_and_nothing_is_fetched(config, server: Server):
+    address = server.serve("/file", good(bytes(12_345)))
+    weights = server.serve("/weights", good(WEIGHTS))
+    answers = ask(config([address]), {"tiny": model(weights)})
+    assert [answer.size for answer in answers] == [12_345, len(WEIGHTS)]
+    assert format_answers(answers).splitlines()[1] == f"weights of tiny  {weights}  7 bytes, hash unknown"
+    assert sum(request.sent for request in server.requests) == 0
+
+
+def test_servers_that_do_not_know_head_are_asked_otherwise(config, server: Server):
+    def no_head(handler):
+        (status(405) if handler.command == "HEAD" else good(bytes(12_345)))(handler)
+
+    assert ask(config([server.serve("/file", no_head)]))[0].size == 12_345
+
+
+def test_places_that_do_not_answer_say_why_and_are_asked_once(config, server: Server):
+    with Server() as gone:
+        nobody = gone.address
+    places = [f"{server.address}/absent", server.serve("/page", page()), server.serve("/busy", status(503)), nobody]
+    answers = ask(config([*places, "http://example.org/file", "ftp://host/file"]))
+    reasons = ["HTTP 404", "an HTML page", "HTTP 503", "Connection refused", "plain http is refused", "not supported"]
+    for answer, reason in zip(answers, reasons, strict=True):
+        assert reason in answer.problem
+        assert answer.size is None
+    assert len(server.requests) == 3
+    assert without_source(answers) == ["messages"]
+
+
+def test_the_tokenizers_files_are_asked_for_under_both_names(config, server: Server, tmp_path):
+    server.serve("/main/merges.txt", good(b"1"))
+    server.serve("/main/encoder.json", good(b"22"))
+    answers = ask(config([str(tmp_path)], [f"{server.address}/main"]))[1:]
+    assert [answer.what for answer in answers] == [name for name, _, _ in TOKENIZER_FILES]
+    assert [answer.place.rpartition("/")[2] for answer in answers] == ["merges.txt", "encoder.json"]
+    assert [answer.size for answer in answers] == [1, 2]
+
+
+def test_the_hub_tells_size_and_hash(config, server: Server, tmp_path):
+    hub = Hub(server)
+    models = {
+        "right": model(hub.add("right", WEIGHTS)),
+        "wrong": model(hub.add("wrong", b"other!!")),
+        "absent": model(f"hf://tiny/model@{COMMIT}/absent"),
+    }
+    hub.lacks("absent")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path), "PYTHONPATH": str(SOURCE_FOLDER)}
+    arguments = [str(DEFAULTS), str(config([str(tmp_path / "absent")])), json.dumps(models)]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_THE_HUB, *arguments], env=environment, check=True, capture_output=True, text=True
+    )
+    right, wrong, absent = done.stdout.splitlines()[1:]
+    assert right == f"weights of right  hf://tiny/model@{COMMIT}/right  7 bytes, hash agrees"
+    assert wrong.endswith(f"7 bytes, hash differs ({sha256(b'other!!')})")
+    assert absent.endswith("does not answer: the repository has no such file at this revision")
+    assert [
+        request for request in server.requests if request.path in server.behaviours and request.method == "GET"
+    ] == []

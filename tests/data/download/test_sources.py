@@ -1,0 +1,553 @@
+"""Files come from the first place that gives them, whole and verified; a real server misbehaves in between."""
+
+import hashlib
+import os
+import pty
+import random
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gpt2_ablations
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.download import fetch as sources_module
+from gpt2_ablations.data.download import hub as hub_module
+from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path, sha256_of
+from gpt2_ablations.data.download.retry_policy import Patience, patience_from_environment
+from gpt2_ablations.data.download.sources import SourceError, check_address, is_at, shown
+from tests.data.download.misbehaving_server import (
+    Server,
+    chunked,
+    chunked_and_cut,
+    cut,
+    good,
+    in_turn,
+    page,
+    redirect,
+    silence,
+    status,
+    trickle,
+    trickling_headers,
+)
+
+CONTENT = random.Random(1).randbytes(200_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    return tmp_path / "weights" / "model.bin"
+
+
+@pytest.fixture
+def fetch(destination: Path) -> Callable[..., None]:
+    """Fetches CONTENT."""
+
+    def call(*sources: str, sha256: str | None = SHA256, patience: Patience = QUICK, **settings: str) -> None:
+        fetch_file(list(sources), destination, sha256, "weights.sources", patience=patience, **settings)
+
+    return call
+
+
+def refusal(fetch: Callable[..., None], *sources: str, **settings: object) -> str:
+    """The message of a fetch that must fail; it is one line."""
+    with pytest.raises(InputError) as raised:
+        fetch(*sources, **settings)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def assert_only(destination: Path) -> None:
+    """The file is there, and nothing else: no partial file, no lock."""
+    assert destination.read_bytes() == CONTENT
+    assert list(destination.parent.iterdir()) == [destination]
+
+
+def assert_nothing(destination: Path) -> None:
+    """Neither the file nor anything that looks finished is there."""
+    assert [path.name for path in destination.parent.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_file_is_downloaded_once_and_leaves_nothing_else_behind(server, fetch, destination):
+    address = server.serve("/file", good(CONTENT))
+    fetch(address)
+    fetch(address)
+    assert_only(destination)
+    assert len(server.requests) == 1
+    assert server.sent("/file") == len(CONTENT)
+
+
+def test_a_good_file_is_kept_even_when_its_folder_cannot_be_locked_or_written(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.write_bytes(CONTENT)
+    destination.with_name(f".{destination.name}.lock").mkdir()
+    fetch(server.address + "/nothing")
+    assert server.requests == []
+
+
+def test_a_bad_file_is_replaced(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.write_bytes(CONTENT[:-1] + b"?")
+    fetch(server.serve("/file", good(CONTENT)))
+    assert_only(destination)
+
+
+def test_a_bad_file_does_not_stay_when_nothing_better_is_found(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.write_bytes(CONTENT[:-1] + b"?")
+    refusal(fetch, server.address + "/nothing")
+    assert_nothing(destination)
+
+
+def test_an_unchecked_file_is_fetched_anew_and_the_old_one_stays_if_that_fails(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.write_bytes(b"old")
+    refusal(fetch, server.address + "/nothing", sha256=None)
+    assert destination.read_bytes() == b"old"
+    fetch(server.serve("/file", good(CONTENT)), sha256=None)
+    assert_only(destination)
+
+
+def test_404_is_asked_once_and_the_next_place_is_tried(server, fetch, destination, capfd):
+    fetch(server.address + "/nothing", server.serve("/file", good(CONTENT)))
+    assert_only(destination)
+    assert len(server.asked("/nothing")) == 1
+    assert "/nothing: HTTP 404 (Not Found); trying the next place" in capfd.readouterr().err
+
+
+def test_500_is_asked_again(server, fetch, destination):
+    fetch(server.serve("/file", in_turn(status(500), good(CONTENT))))
+    assert_only(destination)
+    assert len(server.requests) == 2
+
+
+def test_500_for_ever_ends_after_three_attempts_with_growing_pauses(server, fetch, destination):
+    address, start = server.serve("/file", status(500)), time.monotonic()
+    assert "HTTP 500 (Internal Server Error) (3 attempts)" in refusal(
+        fetch, address, patience=replace(QUICK, pause=0.1)
+    )
+    assert 0.3 <= time.monotonic() - start < 2
+    assert len(server.requests) == 3
+    assert_nothing(destination)
+
+
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(server, fetch):
+    address, start = server.serve("/file", in_turn(status(503, Retry_After="1"), good(CONTENT))), time.monotonic()
+    fetch(address)
+    assert time.monotonic() - start >= 1
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_cut_connection_is_resumed_where_it_broke(server, fetch, destination, reset):
+    fetch(server.serve("/file", in_turn(cut(CONTENT, 70_000, reset=reset), good(CONTENT))))
+    assert_only(destination)
+    assert [request.headers.get("range") for request in server.requests] == [None, "bytes=70000-"]
+    assert server.sent("/file") == len(CONTENT)
+
+
+def test_a_cut_connection_starts_over_when_the_server_cannot_resume(server, fetch, destination):
+    fetch(server.serve("/file", in_turn(cut(CONTENT, 70_000), good(CONTENT, ranges=False))))
+    assert_only(destination)
+    assert server.sent("/file") == 70_000 + len(CONTENT)
+
+
+def test_a_file_that_changed_on_the_server_is_not_glued_together(server, fetch, destination):
+    first, second = cut(b"x" * 200_000, 70_000, ETag='"first"'), good(CONTENT, ETag='"second"')
+    fetch(server.serve("/file", in_turn(first, second)), sha256=None)
+    assert_only(destination)
+    assert server.requests[1].headers["if-range"] == '"first"'
+
+
+def test_a_download_over_a_poor_line_goes_on_as_long_as_it_gets_forward(server, fetch, destination):
+    content = random.Random(2).randbytes(6 * 2**20)
+    fetch(server.serve("/file", cut(content, 2**20 + 1)), sha256=hashlib.sha256(content).hexdigest())
+    assert destination.read_bytes() == content
+    assert len(server.requests) == 6
+    assert server.sent("/file") == len(content)
+
+
+def test_a_killed_download_goes_on_in_the_next_run(server, fetch, destination):
+    address = server.serve("/file", in_turn(cut(CONTENT, 150_000), status(404), good(CONTENT)))
+    refusal(fetch, address)
+    assert_nothing(destination)
+    fetch(address)
+    assert_only(destination)
+    assert server.sent("/file") == len(CONTENT)
+
+
+def test_the_next_place_goes_on_where_the_first_one_broke(server, fetch, destination):
+    broken = server.serve("/broken", in_turn(cut(CONTENT, 150_000), status(404)))
+    fetch(broken, server.serve("/mirror", good(CONTENT)))
+    assert_only(destination)
+    assert server.sent("/mirror") == len(CONTENT) - 150_000
+
+
+def test_a_wrong_beginning_left_by_an_earlier_run_costs_one_more_download(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.with_name(".model.bin.part").write_bytes(b"x" * 1000)
+    fetch(server.serve("/file", good(CONTENT)))
+    assert_only(destination)
+    assert server.sent("/file") == 2 * len(CONTENT) - 1000
+
+
+@pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"], ids=["whole", "too much"])
+def test_a_partial_file_that_is_whole_or_too_long_is_sorted_out(server, fetch, destination, left):
+    destination.parent.mkdir()
+    destination.with_name(".model.bin.part").write_bytes(left)
+    fetch(server.serve("/file", good(CONTENT)))
+    assert_only(destination)
+    assert server.sent("/file") == (0 if left == CONTENT else len(CONTENT))
+
+
+def test_without_a_hash_what_an_earlier_run_left_is_not_trusted(server, fetch, destination):
+    destination.parent.mkdir()
+    destination.with_name(".model.bin.part").write_bytes(b"x" * 1000)
+    fetch(server.serve("/file", good(CONTENT)), sha256=None)
+    assert_only(destination)
+
+
+def test_a_body_shorter_than_announced_is_never_taken_for_the_file(server, fetch, destination):
+    address = server.serve("/file", cut(CONTENT[:50_000], 40_000, ranges=False))
+    assert "the connection was cut: 40000 of 50000 bytes (3 attempts)" in refusal(fetch, address, sha256=None)
+    assert len(server.requests) == 3
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_a_body_of_unannounced_length_is_taken_when_it_is_whole(server, fetch, destination):
+    fetch(server.serve("/file", in_turn(chunked_and_cut(CONTENT), chunked(CONTENT))))
+    assert_only(destination)
+    assert len(server.requests) == 2
+
+
+def test_right_length_and_wrong_bytes_are_refused_and_not_asked_for_again(server, fetch, destination):
+    wrong = server.serve("/wrong", good(CONTENT[:-1] + b"?"))
+    found = hashlib.sha256(CONTENT[:-1] + b"?").hexdigest()
+    assert f"its sha256 is {found}, not {SHA256[:12]}…" in refusal(fetch, wrong)
+    assert_nothing(destination)
+    assert len(server.requests) == 1
+    fetch(wrong, server.serve("/file", good(CONTENT)))
+    assert_only(destination)
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
+def test_an_html_page_in_place_of_the_file_is_called_so(server, fetch, destination, sha256):
+    assert "an HTML page in place of the file" in refusal(fetch, server.serve("/file", page()), sha256=sha256)
+    assert_nothing(destination)
+
+
+def test_an_empty_file_is_refused(server, fetch, destination):
+    assert "an empty file" in refusal(fetch, server.serve("/file", good(b"")), sha256=None)
+    assert_nothing(destination)
+
+
+def test_redirects_are_followed(server, fetch, destination):
+    server.serve("/there", good(CONTENT))
+    server.serve("/folder/on", redirect("../there"))
+    fetch(server.serve("/here", redirect("/folder/on")))
+    assert_only(destination)
+
+
+def test_a_redirect_loop_ends(server, fetch):
+    assert "more than 10 redirects" in refusal(fetch, server.serve("/loop", redirect("/loop")))
+    assert len(server.requests) == 11
+
+
+def test_a_byte_now_and_then_is_given_up(server, fetch, destination):
+    slow, start = server.serve("/file", trickle(CONTENT, 0.02)), time.monotonic()
+    patience = Patience(attempts=2, pause=0.01, timeout=0.3, min_rate=1000)
+    assert "too slow" in refusal(fetch, slow, patience=patience)
+    assert time.monotonic() - start < 3
+    assert len(server.requests) == 2
+    assert_nothing(destination)
+
+
+def test_a_slow_but_steady_server_is_waited_for(server, fetch, destination):
+    content = CONTENT[:60]
+    patience = Patience(attempts=1, pause=0, timeout=0.3, min_rate=5)
+    address = server.serve("/file", trickle(content, 0.02))
+    fetch(address, sha256=hashlib.sha256(content).hexdigest(), patience=patience)
+    assert destination.read_bytes() == content
+
+
+def test_a_silent_server_is_given_up(server, fetch):
+    address = server.serve("/file", silence(3))
+    assert "no answer for 0.2 s (2 attempts)" in refusal(
+        fetch, address, patience=replace(QUICK, attempts=2, timeout=0.2)
+    )
+    assert len(server.requests) == 2
+
+
+def test_headers_that_trickle_are_given_up(server, fetch):
+    address, start = server.serve("/file", trickling_headers(0.05)), time.monotonic()
+    assert "no answer for 0.2 s" in refusal(fetch, address, patience=replace(QUICK, attempts=1, timeout=0.2))
+    assert time.monotonic() - start < 2
+
+
+def test_no_server_at_all_is_called_so(fetch, destination):
+    with Server() as gone:
+        address = gone.address
+    assert "no connection (Connection refused) (3 attempts)" in refusal(fetch, f"{address}/file")
+    assert_nothing(destination)
+
+
+def test_when_all_places_fail_one_line_lists_each_and_the_way_by_hand_then_works(server, fetch, destination, tmp_path):
+    sources = [f"{server.address}/nothing", server.serve("/page", page()), str(tmp_path / "absent"), "ftp://host/file"]
+    message = refusal(fetch, *sources)
+    assert message.startswith(f"weights.sources: no place gives model.bin (sha256 {SHA256}): ")
+    for reason in ("HTTP 404", "an HTML page", "no such file", "ftp:// is not supported"):
+        assert reason in message
+    assert message.endswith("Get it by hand and put the path of your copy first in weights.sources")
+    (tmp_path / "copy").write_bytes(CONTENT)
+    fetch(str(tmp_path / "copy"), *sources)
+    assert_only(destination)
+
+
+@pytest.mark.parametrize("form", ["absolute", "relative", "file"])
+def test_local_files_are_sources_like_others(fetch, destination, tmp_path, monkeypatch, form):
+    original = tmp_path / "a copy#1%.bin"
+    original.write_bytes(CONTENT)
+    monkeypatch.chdir(tmp_path)
+    fetch({"absolute": str(original), "relative": original.name, "file": original.as_uri()}[form])
+    assert_only(destination)
+    original.write_bytes(b"edited later")
+    assert_only(destination)
+
+
+def test_a_local_file_with_another_hash_says_how_to_use_it_anyway(fetch, destination, tmp_path):
+    (tmp_path / "own").write_bytes(b"my own data")
+    message = refusal(fetch, str(tmp_path / "own"), sha_setting="dataset.sha256")
+    assert "set dataset.sha256: null for your own data" in message
+    assert_nothing(destination)
+    fetch(str(tmp_path / "own"), sha256=None)
+    assert destination.read_bytes() == b"my own data"
+
+
+def test_the_users_file_is_not_removed_when_it_lies_where_the_result_belongs(fetch, destination):
+    destination.parent.mkdir()
+    destination.write_bytes(b"my own data")
+    refusal(fetch, str(destination))
+    assert destination.read_bytes() == b"my own data"
+    fetch(str(destination), sha256=None)
+    assert destination.read_bytes() == b"my own data"
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (".", "a folder, not a file"),
+        ("file://elsewhere/file", "file:// takes an absolute path of this machine"),
+        ("https://", "the address names no host"),
+        ("https://[::1", "not a valid address"),
+        ("https://host:port/file", "not a valid address"),
+        ("~nobody-of-that-name/file", "not a valid path"),
+        ("x" * 5000, "cannot be read (File name too long)"),
+        ("s3://bucket/file", "s3:// is not supported; use https://, hf://, file:// or a path"),
+        ("http://example.org/file", "plain http is refused; use https, or allow the host with"),
+        ("hf://repository-without-revision/file", "not a place of the form hf://org/repo@REVISION/path/in/repo"),
+        ("hf://org/repo@main/../../file", "would leave the repository"),
+    ],
+)
+def test_a_place_that_is_none_is_a_reason_like_others(fetch, place, reason):
+    assert reason in refusal(fetch, place)
+
+
+@given(
+    st.text(min_size=1),
+    st.sampled_from(["{}", "file://{}", "http://{}", "http://127.0.0.1:1/{}", "hf://{}", "hf://o/r@m/{}"]),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_written_as_a_place_gives_one_line(tmp_path, monkeypatch, text, form):
+    monkeypatch.setattr(hub_module.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError) as raised:
+        place = form.format(text)
+        fetch_file([place], tmp_path / "file", SHA256, "weights.sources", patience=replace(QUICK, attempts=1))
+    assert str(raised.value).isprintable()
+
+
+def test_plain_http_is_for_this_machine_and_for_hosts_allowed_by_name(monkeypatch):
+    for address in ("http://localhost/", "http://127.8.9.1:80/", "http://[::1]/", "https://example.org/"):
+        check_address(address)
+    monkeypatch.setenv("GPT2_ABLATIONS_ALLOW_HTTP", "mirror.lan, other.lan")
+    check_address("http://mirror.lan/file")
+    for address in ("http://mirror.lan.evil.org/", "http://127.0.0.1.evil.org/", "http://localhost@evil.org/"):
+        with pytest.raises(SourceError, match="plain http is refused"):
+            check_address(address)
+
+
+def test_a_redirect_to_a_host_that_is_not_allowed_is_refused(server, fetch):
+    assert "plain http is refused" in refusal(fetch, server.serve("/out", redirect("http://example.org/file")))
+    assert "file:// is not supported" in refusal(fetch, server.serve("/in", redirect("file:///etc/passwd")))
+
+
+def test_a_redirect_from_https_to_http_is_refused(server, fetch, destination, certificate, monkeypatch):
+    with Server().with_tls(certificate) as secure:
+        address = secure.serve("/file", good(CONTENT))
+        assert "TLS certificate is not accepted" in refusal(fetch, address)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        downgrade = secure.serve("/down", redirect(server.serve("/file", good(CONTENT))))
+        assert "redirects from https to plain http" in refusal(fetch, downgrade)
+        assert server.requests == []
+        fetch(address)
+    assert_only(destination)
+
+
+def test_no_secret_of_an_address_is_shown(server, fetch, capfd):
+    host = server.address.removeprefix("http://")
+    server.serve("/file", status(500))
+    message = refusal(fetch, f"http://user:hush@{host}/file?token=hush", "http://127.0.0.1:1/file?token=hush")
+    assert "hush" not in message + capfd.readouterr().err
+    assert f"http://{host}/file?…" in message
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
+    assert server.requests[0].path == "/file?token=hush"
+
+
+@given(
+    st.text(st.characters(exclude_characters="/?#\\")),
+    st.sampled_from(["https://{}@host/file", "https://u:{}@host", "http://host/?key={}"]),
+)
+def test_an_address_is_shown_in_one_line_without_user_and_query(secret, address):
+    text = shown(address.format(f"SECRET{secret}"))
+    assert "SECRET" not in text
+    assert text.isprintable()
+
+
+def test_an_unwritable_destination_is_the_users_to_mend(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written \\(File exists\\)"):
+        fetch_file([server.serve("/file", good(CONTENT))], tmp_path / "file" / "model.bin", SHA256, "weights.sources")
+    assert server.requests == []
+
+
+def test_two_processes_that_want_the_same_file_download_it_once(server, fetch, destination):
+    def late(handler):
+        time.sleep(0.3)
+        good(CONTENT)(handler)
+
+    address = server.serve("/file", late)
+    threads = [threading.Thread(target=fetch, args=(address,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_only(destination)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_bar_is_for_terminals_only(server, destination, terminal):
+    script = (
+        "import sys; from pathlib import Path; from gpt2_ablations.data.download.fetch import fetch_file;"
+        "fetch_file([sys.argv[1]], Path(sys.argv[2]), None, 'weights.sources')"
+    )
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(writer, (25, 80))
+    subprocess.run(
+        [sys.executable, "-c", script, server.serve("/big.bin", good(CONTENT)), str(destination)],
+        stderr=writer,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(gpt2_ablations.__file__).parents[1])},
+    )
+    os.write(writer, b"end")
+    shown_text = os.read(reader, 65536)
+    assert (b"big.bin: 100%" in shown_text) == terminal
+    assert terminal or shown_text == b"end"
+
+
+def test_patience_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_ATTEMPTS", "7")
+    monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_PAUSE", "0")
+    assert patience_from_environment() == Patience(attempts=7, pause=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ATTEMPTS", "0"), ("ATTEMPTS", "1.5"), ("TIMEOUT", "0"), ("TIMEOUT", "inf"), ("PAUSE", "-1"), ("MIN_RATE", "x")],
+)
+def test_a_patience_that_is_none_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(f"GPT2_ABLATIONS_DOWNLOAD_{name}", value)
+    with pytest.raises(InputError, match=f"GPT2_ABLATIONS_DOWNLOAD_{name} is '{value}'; it must be"):
+        patience_from_environment()
+
+
+def test_local_sources_are_told_from_addresses(tmp_path):
+    assert [is_local(source) for source in ("data/x", "/x", "file:///x", "FILE:///x")] == [True] * 4
+    assert [is_local(source) for source in ("https://host/x", "hf://org/repo@main/x", "ftp://x")] == [False] * 3
+    assert local_path("data/x") == Path("data/x")
+    assert local_path("file:///a%20b") == Path("/a b")
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert sha256_of(tmp_path / "file") == SHA256
+
+
+BPE, ENCODER = b"#version: 0.2\na b\n", b'{"a": 0}'
+
+
+@pytest.fixture
+def tokenizer_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small files in place of GPT-2's."""
+    names = [("vocab.bpe", "merges.txt", BPE), ("encoder.json", "vocab.json", ENCODER)]
+    files = [(name, other, hashlib.sha256(content).hexdigest()) for name, other, content in names]
+    monkeypatch.setattr(sources_module, "TOKENIZER_FILES", files)
+
+
+@pytest.mark.parametrize("names", [("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json")])
+@pytest.mark.parametrize("place", ["address", "address with a query", "folder"])
+def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, tokenizer_files, names, place):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name, content in zip(names, (BPE, ENCODER), strict=True):
+        (folder / name).write_bytes(content)
+        server.serve(f"/main/{name}", good(content))
+    source = {
+        "address": f"{server.address}/main/",
+        "address with a query": f"{server.address}/main?token=1",
+        "folder": str(folder),
+    }[place]
+    fetch_tokenizer([source], tmp_path / "tokenizer", patience=QUICK)
+    assert (tmp_path / "tokenizer" / "vocab.bpe").read_bytes() == BPE
+    assert (tmp_path / "tokenizer" / "encoder.json").read_bytes() == ENCODER
+    asked = len(server.requests)
+    fetch_tokenizer([source], tmp_path / "tokenizer", patience=QUICK)
+    assert len(server.requests) == asked
+
+
+def test_a_tokenizer_that_no_place_has_is_explained(server, tmp_path, tokenizer_files):
+    (tmp_path / "vocab.bpe").write_bytes(b"another vocabulary")
+    with pytest.raises(InputError) as raised:
+        fetch_tokenizer([f"{server.address}/main", str(tmp_path)], tmp_path / "tokenizer", patience=QUICK)
+    message = str(raised.value)
+    assert "vocab.bpe: HTTP 404 (Not Found), merges.txt: HTTP 404 (Not Found)" in message
+    assert f"{tmp_path}: vocab.bpe: its sha256 is" in message
+    assert message.endswith(
+        "put the path of the folder that holds vocab.bpe and encoder.json first in tokenizer.sources"
+    )
+    assert "\n" not in message
+
+
+def test_a_source_is_at_a_path_if_removing_that_loses_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept, made = tmp_path / "kept", Path("made") / "file"
+    kept.write_text("the user's copy")
+    assert is_at("made/file", made) and is_at(f"file://{tmp_path}/made/file", made)  # whether it is there or not
+    made.parent.mkdir()
+    made.symlink_to(kept)
+    assert is_at("./made/file", made) and not is_at("kept", made)  # the link goes, the user's copy stays
+    made.unlink()
+    made.write_text("the user's only copy")
+    (tmp_path / "link").symlink_to(made.absolute())
+    assert is_at("link", made) and not is_at("kept", made)
+    assert not is_at("https://example.org/made/file", made) and not is_at("file://elsewhere/made/file", made)

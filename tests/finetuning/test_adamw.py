@@ -1,0 +1,42 @@
+"""AdamW: the numbers of PyTorch's own class, without what that imports."""
+
+import subprocess
+import sys
+
+import torch
+
+from gpt2_ablations.finetuning.adamw import AdamW
+from tests.conftest import environment
+
+TRAINS = """
+import sys
+from tests.finetuning.test_checkpoints import finetuning
+finetuning().run()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_it_computes_what_pytorch_s_class_computes_a_parameter_without_gradient_decaying():
+    generator = torch.Generator().manual_seed(0)
+    start = {name: torch.randn(5, 3, generator=generator) for name in ("used", "unused")}
+    ours, theirs = ({name: p.clone().requires_grad_() for name, p in start.items()} for _ in range(2))
+    optimizer = AdamW(ours)
+    reference = torch.optim.AdamW(theirs.values(), lr=5e-5, weight_decay=0.1, foreach=False, fused=False)
+    for _ in range(20):
+        ours["used"].grad = torch.randn(5, 3, generator=generator)
+        theirs["used"].grad = ours["used"].grad.clone()
+        theirs["unused"].grad = torch.zeros(5, 3)
+        optimizer.step()
+        reference.step()
+        assert all(p.grad is None for p in ours.values())
+    for name, parameter in ours.items():
+        torch.testing.assert_close(parameter, theirs[name], rtol=0, atol=1e-7)
+        assert not torch.equal(parameter, start[name])
+        for key, tensor in optimizer.state[name].items():
+            torch.testing.assert_close(tensor, reference.state[theirs[name]][key])
+
+
+def test_a_training_does_not_import_torch_compile():
+    # It would take a job a second, as long as importing torch.
+    done = subprocess.run([sys.executable, "-c", TRAINS], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"

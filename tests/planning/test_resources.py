@@ -1,0 +1,164 @@
+"""What jobs ask for, beside what was measured, and how it grows."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+
+from gpt2_ablations.planning.resources import (
+    EXPECTED,
+    Messages,
+    feature_request,
+    jobs_at_once,
+    parameters,
+    read_messages,
+    threads,
+    train_request,
+)
+from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.settings.config import load_config, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.yaml_files import load_yaml
+from tests.benchmarks.resources import CASES, request, write_tokens
+from tests.conftest import CHECKOUT
+
+MEASURED = json.loads((CHECKOUT / "tests/benchmarks/resources.json").read_text())
+CONFIG = load_config([CHECKOUT / "config/config.yaml"])
+MODELS = load_models(CHECKOUT / "config/models.yaml")
+SIZES = list(MODELS)
+
+
+ROW_1 = Experiment()
+
+
+def asked(experiment: Experiment = ROW_1, messages: Messages = EXPECTED, card: bool = False, **config):
+    changed = CONFIG.model_copy(update=config)
+    return train_request(experiment, MODELS[experiment.model_size], changed, messages, card, 4)
+
+
+def asked_for_features(experiment: Experiment = ROW_1, messages: Messages = EXPECTED, card=False, **config):
+    model, changed = MODELS[experiment.model_size], CONFIG.model_copy(update=config)
+    return feature_request(feature_spec(experiment, model, 1, "float32"), model, changed, messages, card, 4)
+
+
+@pytest.mark.parametrize("measured", [m for m in MEASURED if m["peak_mb"]], ids=lambda measured: measured["case"])
+def test_a_request_is_between_the_measured_peak_and_one_and_a_half_times_it(measured, tmp_path):
+    case = CASES[measured["case"]]
+    write_tokens(tmp_path / "tokens.safetensors", case.messages)
+    config = CONFIG.model_copy(update={"precision": case.precision, "micro_batch_size": case.micro_batch_size})
+    ratio = request(case, config, tmp_path / "tokens.safetensors", card=False).host_mb / measured["peak_mb"]
+    assert 1.0 <= ratio <= 1.5
+
+
+def test_frozen_full_and_lora_rows_of_three_sizes_are_recorded():
+    wanted = {f"{size}-{kind}" for size in ("small", "medium", "xl") for kind in ("all", "lora", "last_block-training")}
+    assert wanted <= {measured["case"] for measured in MEASURED}
+
+
+@pytest.mark.parametrize("layers", ["last_layer", "last_block", "last_two_blocks", "all", "lora"])
+@pytest.mark.parametrize("card", [False, True])
+def test_a_larger_model_asks_for_more(layers, card):
+    for smaller, larger_size in itertools.pairwise(SIZES):
+        less = asked(Experiment(model_size=smaller, trainable_layers=layers), card=card)
+        more = asked(Experiment(model_size=larger_size, trainable_layers=layers), card=card)
+        assert less.host_mb < more.host_mb and less.device_mb < more.device_mb
+        assert less.minutes <= more.minutes and less.disk_mb <= more.disk_mb
+
+
+def test_more_trained_layers_ask_for_more():
+    layers = ["last_layer", "last_block", "last_two_blocks", "all"]
+    requests = [asked(Experiment(trainable_layers=trained)) for trained in layers]
+    for name in ("host_mb", "device_mb", "minutes", "disk_mb"):
+        values = [getattr(request, name) for request in requests]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize(
+    "less, more",
+    [
+        ({"lora_rank": 8}, {"lora_rank": 64}),
+        ({"batch_size": 8}, {"batch_size": 16}),
+        ({"context_length": 100}, {"context_length": 200}),
+        ({"trainable_token_pos": "first"}, {"trainable_token_pos": "last"}),
+    ],
+)
+def test_rank_batch_context_and_positions_cost_memory(less, more):
+    base = {"trainable_layers": "lora"}
+    assert asked(Experiment(**base, **less)).host_mb < asked(Experiment(**base, **more)).host_mb
+
+
+def test_smaller_micro_batches_ask_for_less():
+    row = Experiment(trainable_layers="lora", batch_size=64)
+    assert asked(row, micro_batch_size=4).host_mb < asked(row).host_mb
+
+
+def test_a_smaller_limit_for_hidden_states_asks_for_less():
+    long = Experiment(context_length="model_context_length")
+    assert asked_for_features(
+        long, **{"features": CONFIG.features.model_copy(update={"max_memory_mb": 512})}
+    ).host_mb < (asked_for_features(long).host_mb)
+
+
+def test_each_retry_asks_for_twice_as_much():
+    request = asked()
+    assert [request.mem_mb(attempt) for attempt in (1, 2, 3)] == [request.host_mb * n for n in (1, 2, 4)]
+    assert [request.runtime(attempt) for attempt in (1, 2)] == [request.minutes, request.minutes * 2]
+
+
+def test_features_on_disk_are_as_large_as_the_file():
+    # 1,494 messages of 120 positions of 768 numbers.
+    messages = replace(EXPECTED, longest=120)
+    assert asked_for_features(messages=messages).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
+
+
+def test_the_trained_parameters_are_the_document_s():
+    counts = {
+        layers: parameters(Experiment(trainable_layers=layers, lora_rank=16), MODELS[SIZES[0]])
+        for layers in ("last_layer", "last_block", "all", "lora")
+    }
+    assert counts == {
+        "last_layer": 1_538,
+        "last_block": 7_090_946,
+        "all": 124_441_346,
+        "lora": 12 * 18 * 768 * 16 + 770 * 16 + 1_538,
+    }
+
+
+def test_without_tokens_the_expected_messages_count_and_with_them_theirs(tmp_path):
+    assert read_messages(tmp_path / "none") == EXPECTED
+    (tmp_path / "empty").touch()
+    assert read_messages(tmp_path / "empty") == EXPECTED
+    write_tokens(tmp_path / "tokens", {"train": 20, "validation": 3, "test": 4})
+    found = read_messages(tmp_path / "tokens")
+    assert (found.number, found.training, found.longest) == (27, 20, 120)
+
+
+def test_threads_leave_every_card_its_job_and_one_that_starts_up():
+    small = MODELS[SIZES[0]]
+    assert threads(small, card=False) == 16
+    assert threads(small, card=True, cores=8, cards=4) == 1
+    assert threads(small, card=True, cores=64, cards=4) == 4
+    assert threads(small, card=True) == 4
+    assert threads(small.model_copy(update={"n_embd": 32}), card=False) == 1
+
+
+@pytest.mark.parametrize("cards, cores, jobs", [(1, 2, 2), (1, 8, 4), (1, 16, 8), (1, 64, 8), (4, 8, 5), (8, 64, 15)])
+def test_more_jobs_than_cards_start_up_the_more_cores_there_are(cards, cores, jobs):
+    assert jobs_at_once(cards, cores) == jobs
+    assert threads(MODELS[SIZES[0]], card=True, cores=cores, cards=cards) * jobs <= max(cores, jobs)
+
+
+@pytest.mark.parametrize(
+    "device, local, gpus",
+    [("cuda", True, 1), ("cuda", False, 1), ("auto", False, 1), ("cpu", False, 0), ("cpu", True, 0)],
+)
+def test_jobs_ask_for_a_card_where_the_configuration_says_so(device, local, gpus, monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+    merged = load_yaml("config/config.yaml") | {"device": device}
+    plan = make_plan(merged, [], local)
+    assert plan.gpus() == gpus
+    # On a card, what training holds is the card's.
+    request = plan.train_request("9", 4)
+    assert request.device_mb > 25_000 and (request.host_mb > 25_000) == (gpus == 0)

@@ -1,0 +1,126 @@
+"""The table's layout: the document's, cell for cell."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from gpt2_ablations.reports.table import setting_cells, table_csv, table_markdown
+from gpt2_ablations.runs.finished_runs import Metrics, Run, Runs
+from gpt2_ablations.settings.config import load_experiments, load_models
+from gpt2_ablations.settings.experiment import Experiment
+from tests.conftest import CHECKOUT
+
+DOCUMENT = (CHECKOUT / "tests" / "reports" / "reference_table.md").read_text()
+
+
+def run(row: str, seed: int = 123, **changes) -> Run:
+    metrics = {
+        "context_length": 120,
+        "train_acc": 0.9663,
+        "val_acc": 0.9933,
+        "test_acc": 0.95,
+        "seconds": {"features": 10.0, "training": 6.8, "evaluation": 99.0},
+        "device_name": "A100",
+        "precision": "float32",
+        "note": None,
+    }
+    for split, total in (("train", 1040), ("val", 149), ("test", 300)):
+        metrics |= {f"{split}_correct": 0, f"{split}_total": total}
+    return Run(row, seed, Path(), Metrics.model_validate(metrics | changes))
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, Experiment]:
+    models = load_models(CHECKOUT / "config" / "models.yaml")
+    return load_experiments(CHECKOUT / "config" / "experiments.yaml", models, "config/models.yaml")
+
+
+def published_runs() -> Runs:
+    with open(CHECKOUT / "config" / "published.csv", newline="") as file:
+        published = list(csv.DictReader(file))
+    return Runs(
+        {
+            line["row"]: [
+                run(
+                    line["row"],
+                    context_length=1024 if line["row"] == "13" else 120,
+                    seconds={"features": 0.0, "training": 60 * float(line["minutes"]), "evaluation": 0.0},
+                    device_name=line["device"],
+                    **{key: float(line[key]) / 100 for key in ("train_acc", "val_acc", "test_acc")},
+                )
+            ]
+            for line in published
+        }
+    )
+
+
+def test_the_document_s_figures_give_the_document_s_table(rows):
+    assert table_markdown(rows, published_runs()) == DOCUMENT
+
+
+def test_the_expected_table_is_the_one_of_the_document(shared):
+    text = (shared / "document" / "additional-experiments.txt").read_text()
+    lines = [line for line in text.splitlines() if line.split(" ")[0].isdigit() and line.endswith("A100")]
+    ours = [" ".join(line.replace("|", " ").replace("`", "").split()) for line in DOCUMENT.splitlines()[2:]]
+    assert ours == lines and len(lines) == 19
+
+
+@pytest.mark.parametrize(
+    ("options", "position", "context"),
+    [
+        ({"context_length": 64}, "last", "context length (64)"),
+        ({"trainable_token_pos": "flexible"}, "last", "flexible (last non-padding position)"),
+        (
+            {"trainable_token_pos": "first", "average_embeddings": True},
+            "first + pooled embeddings",
+            "longest train ex. (64)",
+        ),
+        (
+            {"disable_causal_mask": True, "ignore_index": 50256},
+            "last",
+            "longest train ex. (64); but no causal mask and `ignore_index` for padding",
+        ),
+        (
+            {"no_padding": True, "batch_size": 1, "accumulation_steps": 4},
+            "last",
+            "variable: no padding (batch size 4)",
+        ),
+    ],
+)
+def test_cells_beyond_the_document_s_rows(options, position, context):
+    cells = setting_cells(Experiment(**options), 64)
+    assert (cells["Trainable token position"], cells["Context length"]) == (position, context)
+
+
+def test_several_seeds_show_mean_and_standard_deviation(rows):
+    runs = Runs({"1": [run("1", test_acc=0.94), run("1", seed=1, test_acc=0.96)]})
+    assert "| 95.00% ± 1.41 |" in table_markdown({"1": rows["1"]}, runs)
+
+
+def test_a_row_that_has_not_run_shows_dashes(rows):
+    line = table_markdown({"1": rows["1"]}, Runs()).splitlines()[2]
+    assert [cell.strip() for cell in line.split("|")[6:12]] == ["longest train ex. (–)", "–", "–", "–", "–", "–"]
+
+
+def test_a_note_and_another_precision_stand_below_the_table(rows):
+    runs = Runs({"1": [run("1", note="Miniature.")], "2": [run("2", precision="bfloat16", note="Miniature.")]})
+    below = table_markdown({"1": rows["1"], "2": rows["2"]}, runs).split("\n\n")[1:]
+    assert below == ["Miniature.", "Matrix products in bfloat16: row 2.\n"]
+
+
+def test_the_time_is_features_and_training_without_the_final_evaluation(rows):
+    assert "| 0.28 min " in table_markdown({"1": rows["1"]}, Runs({"1": [run("1")]}))
+
+
+def test_the_data_has_a_line_for_each_row_and_seed(rows):
+    runs = Runs({"1": [run("1"), run("1", seed=7)], "2": [run("2")]})
+    lines = list(csv.DictReader(io.StringIO(table_csv({"1": rows["1"], "2": rows["2"]}, runs))))
+    assert [(line["row"], line["seed"]) for line in lines] == [("1", "123"), ("1", "7"), ("2", "123")]
+    assert lines[2]["trainable_token_pos"] == "first" and float(lines[2]["seconds"]) == 16.8
+
+
+def test_a_cell_cannot_break_the_table():
+    row = {"x": Experiment(model_size="a|b")}
+    assert r"| a\|b " in table_markdown(row, Runs())
