@@ -97,6 +97,7 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup-test
 	$(BIN)/snakefmt Snakefile workflow

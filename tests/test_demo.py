@@ -10,13 +10,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gpt2_ablations.data.dataset import LABELS
-from gpt2_ablations.data.demo_language import generate_messages, generate_pretraining_text
+from gpt2_ablations.data.demo_language import LABELS, generate_messages, generate_pretraining_text
 from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.gpt2.pretraining import INITIAL_STD, pretrain
 from gpt2_ablations.gpt2.weights import CheckpointWeights, check_checkpoint
 from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
-from gpt2_ablations.settings.experiment import PAD_TOKEN
+from gpt2_ablations.settings.constants import PAD_TOKEN
 from tests.conftest import CHECKOUT
 
 CONFIGURATION = ["config/config.yaml", "config/demo.yaml"]

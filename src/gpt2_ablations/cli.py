@@ -287,9 +287,9 @@ def export_command(arguments: argparse.Namespace) -> None:
     """write a row's whole model as a folder that the transformers library loads"""
     config = load_config(arguments.config)
     from .inference.export import export
-    from .inference.saved_models import read_kept_model
+    from .inference.saved_models import load_kept_model
 
-    export(*read_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
+    export(*load_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
     print(f"{arguments.output}: README.md says how to read it")
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from gpt2_ablations.common.torch_setup import peak_host_memory_mb, set_up_torch
+from gpt2_ablations.common.hardware import peak_host_memory_mb
+from gpt2_ablations.common.torch_setup import set_up_torch
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions, load_tokens
 from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.finetuning.batches import ModelInputs, cut_batches

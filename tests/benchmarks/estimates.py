@@ -10,10 +10,11 @@ import csv
 import json
 from pathlib import Path
 
+from gpt2_ablations.common.hardware import usable_cores
 from gpt2_ablations.planning.costs import feature_work, read_lengths, training_work
 from gpt2_ablations.planning.estimates import seconds, start_up_seconds
 from gpt2_ablations.planning.machine_speed import Speed, measure_speed
-from gpt2_ablations.planning.workflow import Plan, load_plan, usable_cores
+from gpt2_ablations.planning.workflow import Plan, load_plan
 from gpt2_ablations.runs.finished_runs import read_runs
 from gpt2_ablations.settings.feature_spec import feature_spec
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from gpt2_ablations.common.hashing import digest_file
 from gpt2_ablations.common.torch_setup import device_name, select_device
 from gpt2_ablations.gpt2.weights import checkpoint_shapes
-from gpt2_ablations.planning.workflow import digest_file
 from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
 from gpt2_ablations.settings.paths import Paths
 from tests.benchmarks.inputs import prepare

@@ -22,7 +22,7 @@ SLICED = TWO + "".join(f"  MIG 3g.20gb     Device  {i}: (UUID: {uuid})\n" for i,
 # Takes a card, says which, and holds it until its input closes; with a line of input it lets the next job have it.
 HOLDER = """
 import os, sys
-from gpt2_ablations.cards import release_card, take_card
+from gpt2_ablations.common.gpus import release_card, take_card
 def start_up():
     print("starts CUDA on", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 card = take_card(say=lambda text: print(text, flush=True), pause=0.05, start_up=start_up)

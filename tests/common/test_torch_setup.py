@@ -3,7 +3,8 @@
 import pytest
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.common.torch_setup import select_device, short_device_name
+from gpt2_ablations.common.hardware import short_device_name
+from gpt2_ablations.common.torch_setup import select_device
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import csv
 import pytest
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.data.dataset import MessagesFormat, parse_messages, read_split, split_messages
+from gpt2_ablations.data.dataset import parse_messages, read_split, split_messages
+from gpt2_ablations.settings.dataset_format import MessagesFormat
 
 
 def messages(path, ham: int, spam: int, extra: str = ""):

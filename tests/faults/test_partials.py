@@ -16,7 +16,7 @@ from tests.conftest import environment
 
 WRITER = """
 import sys, time
-from gpt2_ablations.files import write_whole
+from gpt2_ablations.common.files import write_whole
 with write_whole(sys.argv[1]) as partial:
     partial.write_text("half")
     print("writing", flush=True)
@@ -26,8 +26,8 @@ with write_whole(sys.argv[1]) as partial:
 # The command line with a command that never ends in the middle of its file.
 JOB = """
 import runpy, time
-from gpt2_ablations import demo
-from gpt2_ablations.files import write_whole
+from gpt2_ablations.data import demo_language
+from gpt2_ablations.common.files import write_whole
 
 def generate_messages(path):
     with write_whole(path) as partial:
@@ -35,7 +35,7 @@ def generate_messages(path):
         print("writing", flush=True)
         time.sleep(600)
 
-demo.generate_messages = generate_messages
+demo_language.generate_messages = generate_messages
 runpy.run_module("gpt2_ablations", run_name="__main__")
 """
 

@@ -16,9 +16,9 @@ WRITER = """
 import sys
 from pathlib import Path
 import torch
-from gpt2_ablations.records import write_run
-from gpt2_ablations.history import Step
-from gpt2_ablations.training import Result
+from gpt2_ablations.runs.write_run import write_run
+from gpt2_ablations.runs.result import Step
+from gpt2_ablations.runs.result import Result
 
 tag = int(sys.argv[2])
 result = Result(history=[Step(i, tag, 0.5) for i in range(50)], logits=torch.full((50, 2), float(tag)))

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2_ablations.data.dataset import SPLITS
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.loop import build_classifier
 from gpt2_ablations.gpt2.weights import CheckpointWeights, check_checkpoint
 from gpt2_ablations.settings.config import ModelConfig
-from gpt2_ablations.settings.experiment import PAD_TOKEN, Experiment
+from gpt2_ablations.settings.constants import PAD_TOKEN, SPLITS
+from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import FeatureSpec, feature_spec
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")

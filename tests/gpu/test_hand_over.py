@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 # Takes the card, computes, and gives it back when told; ends when told again.
 JOB = """
 import sys, torch
-from gpt2_ablations.machine import give_back_device, take_device
+from gpt2_ablations.common.torch_setup import give_back_device, take_device
 device = take_device("auto")
 print("took", torch.ones(3, device=device).sum().item(), flush=True)
 sys.stdin.readline()

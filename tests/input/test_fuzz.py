@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt2_ablations.cli import parse
-from gpt2_ablations.data.dataset import SPLITS, parse_messages, read_split
+from gpt2_ablations.data.dataset import parse_messages, read_split
 from gpt2_ablations.data.tokens import load_tokens
 from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.settings.constants import SPLITS
 from gpt2_ablations.settings.experiment import experiment_from_flags
 from tests.conftest import environment, fuzz_cases
 

@@ -22,9 +22,11 @@ from gpt2_ablations.finetuning import features
 from gpt2_ablations.finetuning import loop as training
 from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.finetuning.loop import Finetuning, Result, build_classifier, count_parameters
+from gpt2_ablations.finetuning.loop import Finetuning, build_classifier, count_parameters
 from gpt2_ablations.gpt2.model import Classifier
 from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, checkpoint_shapes
+from gpt2_ablations.runs.result import Result
+from gpt2_ablations.settings import feature_spec as feature_spec_module
 from gpt2_ablations.settings.config import ModelConfig
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
@@ -342,6 +344,7 @@ def small_pieces(case: Case):
     with (
         double_precision(),
         mock.patch.object(features, "CHUNK_TOKENS", case.chunk_tokens),
+        mock.patch.object(feature_spec_module, "CHUNK_TOKENS", case.chunk_tokens),
         mock.patch.object(training, "EVALUATION_TOKENS", case.evaluation_tokens),
     ):
         yield

@@ -15,11 +15,11 @@ from gpt2_ablations.reports.statistics import (
     mcnemar_p,
     mean_and_sd,
     paired_p,
-    possible_count,
     sign_flip_p,
     wilson_interval,
     within_sampling_error,
 )
+from gpt2_ablations.settings.published import possible_count
 
 
 def messages(*counts: int) -> np.ndarray:

@@ -17,17 +17,10 @@ from gpt2_ablations.settings.paths import MODEL_FILE
 from gpt2_ablations.planning.resources import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
 from gpt2_ablations.planning.invocation_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
 from gpt2_ablations.planning.targets import check_targets
-from gpt2_ablations.planning.workflow import (
-    TRAINING_CODE,
-    code,
-    digest,
-    machine_memory_mb,
-    make_plan,
-    sources_made_here,
-    usable_cores,
-    without_secrets,
-    write_config,
-)
+from gpt2_ablations.common.source_code import TRAINING_CODE, code
+from gpt2_ablations.common.hashing import digest
+from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
+from gpt2_ablations.planning.workflow import make_plan, sources_made_here, without_secrets, write_config
 
 # A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
 # Snakemake says of where jobs will run.

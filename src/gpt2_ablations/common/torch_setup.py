@@ -5,16 +5,13 @@ import ctypes
 import gc
 import os
 import platform
-import re
-import resource
-import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
 from .errors import InputError
 from .gpus import release_card, take_card, visible_cards
+from .hardware import processor_name, short_device_name
 
 # The parameters' numbers in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -102,12 +99,6 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def peak_host_memory_mb() -> float:
-    """This process's peak resident memory in MiB, mapped pages included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def peak_device_memory_mb(device: torch.device) -> float | None:
     """The peak of memory allocated on a CUDA device in MiB; None on others."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
@@ -115,32 +106,4 @@ def peak_device_memory_mb(device: torch.device) -> float | None:
 
 def device_name(device: torch.device) -> str:
     """The device's name as the table shows it."""
-    return short_device_name(torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name())
-
-
-def _processor_name() -> str:
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def short_device_name(name: str) -> str:
-    """The maker's name of a chip, cut to what the table has room for.
-
-    `NVIDIA A100-SXM4-40GB` becomes `A100`, `AMD EPYC 9B14 96-Core Processor` becomes `AMD EPYC`.
-    """
-    name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*|Processor|with Radeon.*|\d+th Gen", " ", name, flags=re.IGNORECASE)
-    words = name.split()
-    if words and words[0] in ("NVIDIA", "Tesla"):
-        words = [word for word in words if word not in ("NVIDIA", "GeForce", "Tesla", "Quadro")]
-        family = words[0].split("-")[0] if words else "GPU"
-        return " ".join([family, *words[1:2]]) if family in ("RTX", "GTX", "Titan", "TITAN") else family
-    if words[:1] == ["AMD"] or words[:1] == ["Intel"]:
-        return " ".join(words[: 3 if words[1:2] in (["Ryzen"], ["Core"]) else 2])
-    return " ".join(words[:3]) or "CPU"
+    return short_device_name(torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name())

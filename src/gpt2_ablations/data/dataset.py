@@ -3,47 +3,19 @@
 import csv
 import io
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.errors import InputError
 from ..common.files import write_whole
+from ..settings.constants import CLASSES, SPLITS
+from ..settings.dataset_format import DELIMITERS, SMS_FORMAT, MessagesFormat
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SPLITS = ("train", "validation", "test")
-LABELS = {"ham": 0, "spam": 1}
-CLASSES = (0, 1)
-DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 SPLIT_SEED = 123
 SMALLEST_CLASS = 10
-
-
-@dataclass(frozen=True)
-class MessagesFormat:
-    """How a messages file is written; the defaults are those of the SMS Spam Collection.
-
-    delimiter: a key of `DELIMITERS`.
-    label_column, text_column: names in the file's first line; None for a file without one: a label, then a message.
-    labels: the names of class 0 and of class 1.
-    """
-
-    delimiter: str = "tab"
-    label_column: str | None = None
-    text_column: str | None = None
-    labels: tuple[str, str] = ("ham", "spam")
-
-    @property
-    def expected(self) -> str:
-        """What a line holds, in words."""
-        if self.label_column is None:
-            return f"a label, a {self.delimiter} and a message"
-        return f"{self.delimiter}-separated columns '{self.label_column}' and '{self.text_column}'"
-
-
-SMS_FORMAT = MessagesFormat()
 
 
 def split_messages(

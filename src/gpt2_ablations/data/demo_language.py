@@ -9,9 +9,9 @@ import random
 from pathlib import Path
 
 from ..common.files import write_text_whole
-from ..settings.experiment import PAD_TOKEN
-from .dataset import LABELS
+from ..settings.constants import PAD_TOKEN
 
+LABELS = {"ham": 0, "spam": 1}
 MESSAGES_PER_KIND = 500
 MESSAGES_SEED = 123
 LONGEST_MESSAGE = 40

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_whole
-from ..settings.experiment import PAD_TOKEN, Experiment
-from .dataset import SPLITS
+from ..settings.constants import PAD_TOKEN, SPLITS
+from ..settings.experiment import Experiment
 
 VOCABULARY_SIZE = 50257
 Encode = Callable[[str], list[int]]

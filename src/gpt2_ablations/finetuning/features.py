@@ -13,17 +13,15 @@ from torch.nn import functional as F
 
 from ..common.errors import InputError
 from ..common.files import write_whole
+from ..common.hardware import peak_host_memory_mb
 from ..common.tensor_files import safetensors_header, write_tensor
-from ..common.torch_setup import autocast, peak_host_memory_mb
-from ..data.dataset import SPLITS
+from ..common.torch_setup import autocast
 from ..data.tokens import AttendedSplit, TokenizedSplit, attend, context_positions, first_copies
 from ..gpt2.model import Block, Sequences, mean_positions, sequences
 from ..gpt2.weights import Weights
 from ..settings.config import ModelConfig
-from ..settings.feature_spec import FeatureSpec
-
-# Large enough for the matrix products to run at full speed; more only takes memory.
-CHUNK_TOKENS = 4096
+from ..settings.constants import CHUNK_TOKENS, SPLITS
+from ..settings.feature_spec import FeatureSpec, tokens_per_shard
 
 
 @dataclass(frozen=True)
@@ -145,15 +143,6 @@ def extract(
             position = rows.stop
         report = lambda done, number=number: progress(number * (spec.blocks + 1) + done, total)  # noqa: E731
         yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)
-
-
-def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
-    """Positions whose hidden states, with the work on a chunk, take so many MiB."""
-    # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
-    # sums (4 C); with them stands one block of weights (12 C^2).
-    c = model.n_embd
-    work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
-    return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - work) // (4 * c))
 
 
 def _cut(lengths: Tensor, n_tokens: int) -> list[tuple[int, int]]:

@@ -13,17 +13,13 @@ from tqdm import tqdm
 from ..common import progress
 from ..common.errors import InputError
 from ..common.files import write_text_whole
+from ..common.hardware import peak_host_memory_mb
+from ..common.hashing import digest, digest_file, weights_digest
 from ..common.logs import stop_if_superseded
-from ..common.torch_setup import (
-    device_name,
-    give_back_device,
-    peak_device_memory_mb,
-    peak_host_memory_mb,
-    set_up_torch,
-    take_device,
-)
+from ..common.source_code import PACKAGE, TRAINING_CODE
+from ..common.torch_setup import device_name, give_back_device, peak_device_memory_mb, set_up_torch, take_device
 from ..data import download as sources
-from ..data.dataset import CLASSES, SPLITS, read_split, split_messages
+from ..data.dataset import read_split, split_messages
 from ..data.tokens import (
     TokenizedSplit,
     attend,
@@ -34,11 +30,11 @@ from ..data.tokens import (
     tokenizer,
 )
 from ..gpt2.weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
-from ..inference.saved_models import KeptModel, weights_digest
-from ..planning.workflow import PACKAGE, TRAINING_CODE, digest, digest_file
+from ..runs.saved_model import KeptModel
 from ..runs.write_run import accuracies, library_versions, write_run
 from ..settings.config import Config, ModelConfig, load_models
-from ..settings.experiment import NO_IGNORE_INDEX, Experiment
+from ..settings.constants import CLASSES, NO_IGNORE_INDEX, SPLITS
+from ..settings.experiment import Experiment
 from ..settings.feature_spec import FeatureSpec, feature_spec
 from ..settings.paths import Paths
 from .adamw import LEARNING_RATE, WEIGHT_DECAY

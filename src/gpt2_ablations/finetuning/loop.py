@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -14,12 +13,12 @@ from torch.nn import functional as F
 
 from ..common.errors import InputError
 from ..common.torch_setup import autocast, synchronize
-from ..data.tokens import VOCABULARY_SIZE
 from ..gpt2.model import Classifier, Sequences
 from ..gpt2.weights import Weights, draw_linear
-from ..runs.result import Step
+from ..runs.result import Result, Step
 from ..settings.config import ModelConfig
-from ..settings.experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
+from ..settings.constants import EVALUATE_EVERY, EVALUATION_BATCHES, VOCABULARY_SIZE
+from ..settings.experiment import Experiment
 from .adamw import AdamW
 from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
 from .checkpoints import Checkpoint, Progress, size_of
@@ -32,17 +31,6 @@ EVALUATION_TOKENS = 8192
 Done = TypeVar("Done")
 # Of messages, int64 [B], and what each one's loss weighs in its batch's mean, [B]: the losses of the update's batches.
 UpdateFunction = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass
-class Result:
-    """What a finished run gives. correct: right predictions and messages by split; logits: [N_test, 2] float32."""
-
-    history: list[Step] = field(default_factory=list)
-    correct: dict[str, tuple[int, int]] = field(default_factory=dict)
-    logits: Tensor | None = None
-    training_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
 
 
 def empty_classifier(experiment: Experiment, model: ModelConfig) -> Classifier:

@@ -7,7 +7,7 @@ import time
 from ..common import progress
 from ..common.units import duration
 from ..runs.result import Step
-from ..settings.experiment import EVALUATION_BATCHES
+from ..settings.constants import EVALUATION_BATCHES
 
 
 class TrainingProgress:

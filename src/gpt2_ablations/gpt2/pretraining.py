@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ..common.files import write_whole
 from ..data.demo_language import generate_pretraining_text
-from ..data.tokens import VOCABULARY_SIZE
 from ..settings.config import ModelConfig
+from ..settings.constants import VOCABULARY_SIZE
 from .model import Block, sequences
 
 STEPS = 400

@@ -15,12 +15,12 @@ from ..common.errors import InputError
 from ..common.files import write_text_whole, write_whole
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..data.download.fetch import TOKENIZER_FILES
-from ..data.tokens import VOCABULARY_SIZE
 from ..gpt2.weights import block_shapes, checkpoint_shapes
-from ..settings.experiment import PAD_TOKEN
+from ..runs.saved_model import KeptModel
+from ..settings.constants import PAD_TOKEN, VOCABULARY_SIZE
 from ..settings.paths import MODEL_FILE, Paths
 from .export_readme import export_readme
-from .saved_models import KeptModel, open_base
+from .saved_models import open_base
 
 PREFIX = "transformer."
 HEAD = "score.weight"

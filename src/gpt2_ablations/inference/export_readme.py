@@ -1,6 +1,6 @@
 """The README.md of an exported model: Python that gives the same logits as the training did."""
 
-from .saved_models import KeptModel
+from ..runs.saved_model import KeptModel
 
 PAGE = """# {title}
 

@@ -12,14 +12,16 @@ from ..common.errors import InputError
 from ..common.torch_setup import set_up_torch, take_device
 from ..data.tokens import Encode, TokenizedSplit, attend, tokenizer
 from ..finetuning.evaluation import classify
-from ..finetuning.features import extract, plan_messages, split_features, tokens_per_shard
+from ..finetuning.features import extract, plan_messages, split_features
 from ..finetuning.inputs import hidden_inputs, token_inputs
-from ..finetuning.loop import EVALUATION_TOKENS, initial_tensors
+from ..finetuning.loop import initial_tensors
 from ..gpt2.weights import Weights
+from ..runs.saved_model import KeptModel
 from ..settings.config import Config
-from ..settings.feature_spec import feature_spec
+from ..settings.constants import EVALUATION_TOKENS
+from ..settings.feature_spec import feature_spec, tokens_per_shard
 from ..settings.paths import Paths
-from .saved_models import KeptModel, open_base, read_kept_model, unfilled_classifier
+from .saved_models import load_kept_model, open_base, unfilled_classifier
 
 # Messages are held and sorted by length so many at a time, or fewer if they are long.
 MOST_MESSAGES = 4096
@@ -42,7 +44,7 @@ def load_predictor(config: Config, file: Path) -> "Predictor":
     Raises:
         InputError: the file, the base weights or the tokenizer are not there, or not what they should be.
     """
-    kept, tensors = read_kept_model(file)
+    kept, tensors = load_kept_model(file)
     set_up_torch(kept.precision)
     paths = Paths(config.results)
     encode = tokenizer(kept.tokenizer, paths.tokenizer)

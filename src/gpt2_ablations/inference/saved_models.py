@@ -4,78 +4,18 @@ The file holds every trained tensor, float32, under the classifier's names (LoRA
 Its metadata holds the settings; what is frozen is in the weights of which it names the sha256, or drawn from the seed.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..common.errors import InputError
-from ..common.tensor_files import safetensors_header, write_tensor
-from ..data.download.sources import sha256_of
+from ..common.hashing import weights_digest
 from ..finetuning.loop import add_adapters, empty_classifier
 from ..gpt2.model import Classifier
 from ..gpt2.weights import CheckpointWeights, RandomWeights, Weights
-from ..planning.workflow import digest_file
-from ..settings.config import ModelConfig
-from ..settings.experiment import Experiment, make_experiment
+from ..runs.saved_model import KeptModel, read_kept_model
 from ..settings.paths import MODEL_FILE, Paths
-from ..settings.validation import input_error
-
-FORMAT_VERSION = "1"
-DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
-
-
-@dataclass(frozen=True)
-class KeptModel:
-    """What a kept file says of itself.
-
-    weights_sha256: of the pretrained weights; None if random ones were drawn from the seed.
-    context: positions that messages are cut and padded to; None without padding.
-    labels: the names of class 0 and of class 1.
-    """
-
-    row: str
-    seed: int
-    experiment: Experiment
-    model: ModelConfig
-    weights_sha256: str | None
-    context: int | None
-    tokenizer: str
-    labels: tuple[str, str]
-    precision: str
-
-    def metadata(self) -> dict[str, str]:
-        """The metadata of a file: JSON by name."""
-        values = {
-            "row": self.row,
-            "seed": self.seed,
-            "experiment": asdict(self.experiment),
-            "model_name": self.experiment.model_size,
-            "model": {name: getattr(self.model, name) for name in DIMENSIONS},
-            "weights_sha256": self.weights_sha256,
-            "context_length": self.context,
-            "tokenizer": self.tokenizer,
-            "labels": list(self.labels),
-            "precision": self.precision,
-        }
-        return {"format_version": FORMAT_VERSION} | {
-            name: json.dumps(value, ensure_ascii=False) for name, value in values.items()
-        }
-
-
-def write_kept_model(path: Path, kept: KeptModel, trained: Mapping[str, Tensor]) -> None:
-    """Write trained tensors, float32, as they come."""
-    shapes = {name: (torch.float32, tuple(tensor.shape)) for name, tensor in trained.items()}
-    with open(path, "wb") as file:
-        file.write(safetensors_header(shapes, kept.metadata()))
-        for tensor in trained.values():
-            write_tensor(file, tensor.detach().float())
 
 
 def kept_file(paths: Paths, row: str, seed: int) -> Path:
@@ -93,52 +33,15 @@ def kept_file(paths: Paths, row: str, seed: int) -> Path:
     return folder / MODEL_FILE
 
 
-def read_kept_model(path: Path) -> tuple[KeptModel, dict[str, Tensor]]:
-    """What a kept file says of itself, and its tensors, mapped.
+def load_kept_model(path: Path) -> tuple[KeptModel, dict[str, Tensor]]:
+    """As `read_kept_model`, with the tensors checked against the row's own.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind or version, or lacks a tensor.
+        InputError: as `read_kept_model`, or a tensor is missing, extra or of another shape.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
-        version = metadata.get("format_version")
-        if version != FORMAT_VERSION:
-            raise InputError(
-                f"{path}: format_version is {version!r}; allowed: '{FORMAT_VERSION}'; name a file that"
-                " `keep_models: true` has made"
-            )
-        said = {name: json.loads(text) for name, text in metadata.items()}
-        kept = _kept_model(path, said)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `keep_models: true`") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a whole file of kept layers ({' '.join(str(error).split())}); delete it and run the row again"
-        ) from None
+    kept, tensors = read_kept_model(path)
     _check_tensors(path, kept, tensors)
     return kept, tensors
-
-
-def _kept_model(path: Path, said: dict[str, Any]) -> KeptModel:
-    try:
-        # Where the frozen weights lie is the configuration's to say.
-        model = ModelConfig(**said["model"], source=str(path))
-    except ValidationError as error:
-        raise input_error(error, f"{path}: model", DIMENSIONS) from None
-    class_0, class_1 = said["labels"]
-    return KeptModel(
-        row=said["row"],
-        seed=said["seed"],
-        experiment=make_experiment(said["experiment"], f"{path}: experiment"),
-        model=model,
-        weights_sha256=said["weights_sha256"],
-        context=said["context_length"],
-        tokenizer=said["tokenizer"],
-        labels=(class_0, class_1),
-        precision=said["precision"],
-    )
 
 
 def _check_tensors(path: Path, kept: KeptModel, tensors: dict[str, Tensor]) -> None:
@@ -185,11 +88,3 @@ def open_base(kept: KeptModel, paths: Paths) -> Weights:
             " run the row again"
         )
     return weights
-
-
-def weights_digest(weights: Path) -> str:
-    """The sha256 of a weight file: the one beside it, unless the weights are younger."""
-    beside = digest_file(weights)
-    if beside.is_file() and beside.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
-        return beside.read_text().strip()
-    return sha256_of(weights)

@@ -3,8 +3,8 @@
 Operations are those of the matrix products: 2 m n k for (m, k) times (k, n), attention over the full square. What is
 not computed is not counted: other positions of the last block when one is read, gradients of frozen weights. Bytes are
 what passes through memory beside the products, where messages are few: weights, gradients, AdamW's moments and more.
-C is n_embd, H n_head, T a message's attended positions. tests/planning/test_costs.py holds the operations to what PyTorch
-counts while the real code runs.
+C is n_embd, H n_head, T a message's attended positions. tests/planning/test_costs.py compares
+the operations with what PyTorch counts while the real code runs.
 """
 
 import math
@@ -13,11 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.dataset import SPLITS
 from ..settings.config import Config, ModelConfig
-from ..settings.experiment import EVALUATE_EVERY, EVALUATION_BATCHES, Experiment
-from ..settings.feature_spec import FeatureSpec
-from .resources import CHUNK_TOKENS, EVALUATION_TOKENS, VOCABULARY_SIZE, parameters, read_tokens, tokens_per_shard
+from ..settings.constants import (
+    CHUNK_TOKENS,
+    EVALUATE_EVERY,
+    EVALUATION_BATCHES,
+    EVALUATION_TOKENS,
+    SPLITS,
+    VOCABULARY_SIZE,
+)
+from ..settings.experiment import Experiment
+from ..settings.feature_spec import FeatureSpec, tokens_per_shard
+from .resources import parameters, read_tokens
 
 # Numbers read and written for each position and channel beside the products: a block without a graph, one with its
 # backward pass, and the last block where it computes one position.

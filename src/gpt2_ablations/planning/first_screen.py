@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..common.source_code import PACKAGE
 from ..common.text_table import listed, paragraph
 from ..common.units import file_size
 from ..data.download.needed_files import needed_files
 from ..settings.config import pretrained_models
-from .workflow import PACKAGE, Plan
+from .workflow import Plan
 
 # A run that computes more than this, on the processor or on a card, may take minutes: it is worth the seconds that the
 # whole plan takes, about twelve with a card.

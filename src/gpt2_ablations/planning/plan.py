@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..common.files import existing_part
 from ..common.gpus import memory_mb
+from ..common.hardware import machine_memory_mb, usable_cores
 from ..common.torch_setup import select_device
 from ..data.download.needed_files import Needed, needed_files
 from ..gpt2.pretraining import BATCH_SIZE, STEPS
@@ -17,7 +18,7 @@ from .estimates import seconds, start_up_seconds
 from .fitting import Machine, Misfit, misfit, requests
 from .machine_speed import Speed, measure_speed
 from .resources import jobs_at_once
-from .workflow import Plan, machine_memory_mb, usable_cores
+from .workflow import Plan
 
 # A run's three files, its log and Snakemake's records of them.
 RUN_BYTES = 50_000

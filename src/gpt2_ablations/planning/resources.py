@@ -28,15 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data.dataset import SPLITS
 from ..settings.config import Config, ModelConfig
+from ..settings.constants import CHUNK_TOKENS, EVALUATION_TOKENS, SPLITS, VOCABULARY_SIZE
 from ..settings.experiment import Experiment
-from ..settings.feature_spec import FeatureSpec
+from ..settings.feature_spec import FeatureSpec, tokens_per_shard
 
 if TYPE_CHECKING:
     import numpy as np
 
-VOCABULARY_SIZE = 50257
 # Measured after the imports and an optimizer step: 330 to 370 MiB, by processor, whose libraries differ. The CUDA
 # libraries and a context: allowed, not measured.
 HOST_MB = 450
@@ -47,9 +46,6 @@ SNAKEMAKE_MB = 160
 CUDA_DEVICE_MB = 1024
 MARGIN = 1.15
 HUGE_PAGE = 2 * 2**20
-# As in features.py and training.py, which import torch: positions computed, or evaluated, at a time.
-CHUNK_TOKENS = 4096
-EVALUATION_TOKENS = 8192
 # A rule that computes next to nothing.
 LIGHT_MB = 1000
 LIGHT_MINUTES = 30
@@ -152,12 +148,6 @@ def jobs_at_once(cards: int, cores: int) -> int:
 def features_at_once(cards: int, cores: int) -> int:
     """How many of these may extract features: a disk may take minutes to write them, and others compute meanwhile."""
     return max(cards, jobs_at_once(cards, cores) - cards - 1)
-
-
-def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
-    """As features.tokens_per_shard, which says why."""
-    c = model.n_embd
-    return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)) // (4 * c))
 
 
 def feature_request(

@@ -1,6 +1,5 @@
 """What the Snakefile asks: which files each rule of this configuration needs. Nothing here imports torch."""
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -13,6 +12,8 @@ import yaml
 from ..common.errors import InputError
 from ..common.files import write_text_whole
 from ..common.gpus import visible_cards
+from ..common.hardware import usable_cores
+from ..common.hashing import digest_file
 from ..data.download.sources import SourceError, is_local, local_path, shown
 from ..settings.config import (
     Config,
@@ -31,22 +32,6 @@ from ..settings.paths import DEMO_FOLDER, MODEL_FILE, Paths
 from ..settings.yaml_files import load_yaml
 from .checks import check_configuration
 from .resources import EXPECTED, SNAKEMAKE_MB, Messages, Request, feature_request, read_messages, threads, train_request
-
-PACKAGE = Path(__file__).parents[1]
-# The modules whose changes change what a training computes.
-TRAINING_CODE = (
-    "finetuning/adamw",
-    "finetuning/batches",
-    "finetuning/checkpoints",
-    "finetuning/cuda_graph",
-    "finetuning/evaluation",
-    "settings/experiment",
-    "finetuning/fixed_shape",
-    "gpt2/model",
-    "data/tokens",
-    "finetuning/loop",
-    "gpt2/weights",
-)
 
 
 @dataclass(frozen=True)
@@ -177,11 +162,6 @@ def _messages_of(tokens: Path, changed: int) -> Messages:
     return read_messages(tokens)
 
 
-def digest_file(weights: Path) -> Path:
-    """The small file beside a weight file that holds its sha256."""
-    return weights.with_name(weights.name + ".sha256")
-
-
 def make_plan(
     merged: dict,
     configfiles: list[str],
@@ -233,11 +213,6 @@ def _plan_of(config: Config, local: bool, cores: int | None) -> Plan:
     return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _from_here(path: str) -> str:
     """A path as its user would write it: relative to this folder if it lies below it."""
     path = os.path.abspath(path)
@@ -283,26 +258,7 @@ def without_secrets(sources: list[str]) -> list[str]:
     ]
 
 
-def code(*modules: str) -> list[str]:
-    """Source files as rule inputs: a job runs again when their contents change, not when their dates do."""
-    return [os.path.relpath(PACKAGE / f"{module}.py") for module in modules]
-
-
-def digest(text: str) -> str:
-    """A short name of a long text: a rule's parameter that changes when the text does."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 @cache
 def graphics_cards() -> int:
     """How many NVIDIA cards this machine shows to its jobs."""
     return len(visible_cards())
-
-
-def machine_memory_mb() -> int:
-    """This machine's memory in MiB, or the limit of the container this process is in, if that is less."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            memory = min(memory, int(Path(file).read_text()))
-    return memory // 2**20

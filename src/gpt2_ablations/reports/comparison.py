@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from ..common.markdown import markdown_table
-from ..runs.finished_runs import Run, Runs, Split, notes, read_runs
+from ..runs.finished_runs import Run, Runs, notes, read_runs
 from ..settings.config import Config, select_rows
+from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.labels import load_defaults, row_labels
 from ..settings.published import Published, load_published

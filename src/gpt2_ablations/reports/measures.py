@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from ..runs.finished_runs import Run, Split
+from ..runs.finished_runs import Run
+from ..settings.constants import Split
 from .paired import PairedResult
 from .statistics import mean_and_sd
 from .wording import MISSING, accuracy, count, ratio, signed

@@ -8,8 +8,9 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 from ..common.files import write_text_whole
-from ..runs.finished_runs import Run, Split, read_runs
+from ..runs.finished_runs import Run, read_runs
 from ..settings.config import Config
+from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.labels import load_defaults, row_labels
 from ..settings.paths import Paths

@@ -4,7 +4,6 @@ Two rows are always compared on the same test messages, and mostly with the same
 messages a row classifies rightly: bool [seeds, messages].
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,14 +119,3 @@ def within_sampling_error(correct: int, total: int, other_correct: int, other_to
     """
     table = [[correct, total - correct], [other_correct, other_total - other_correct]]
     return bool(stats.fisher_exact(table).pvalue >= LEVEL)
-
-
-def possible_count(percentage: float, total: int) -> int | None:
-    """The count out of `total` that is printed as this percentage with two decimals; None if there is none.
-
-    Above 10,000 messages several counts print alike; the nearest is given.
-    """
-    count = math.floor(percentage * total / 100 + 0.5)
-    # Halves may have been rounded either way.
-    rounded_alike = abs(100 * count / total - percentage) <= 0.005 + 1e-9
-    return count if rounded_alike and 0 <= count <= total else None

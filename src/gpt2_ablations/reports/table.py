@@ -5,8 +5,9 @@ import io
 import statistics
 
 from ..common.markdown import markdown_table
-from ..runs.finished_runs import Run, Runs, Split, notes
-from ..settings.experiment import NO_IGNORE_INDEX, OPTIONS, Experiment
+from ..runs.finished_runs import Run, Runs, notes
+from ..settings.constants import NO_IGNORE_INDEX, Split
+from ..settings.experiment import OPTIONS, Experiment
 
 ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
 MISSING = "–"

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..common.errors import InputError
 from ..settings.config import Config
+from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.paths import Paths
 from ..settings.validation import input_error
 from .run_tables import Curve, Predictions, read_history, read_predictions
 
-Split = Literal["train", "val", "test"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Total = Annotated[int, Field(ge=1)]

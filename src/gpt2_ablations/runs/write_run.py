@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..common.files import write_whole
 from ..common.logs import stop_if_superseded
-from ..finetuning.loop import Result
-from ..inference.saved_models import KeptModel, write_kept_model
+from ..settings.constants import SPLIT_PREFIX
 from ..settings.paths import MODEL_FILE
+from .result import Result
+from .saved_model import KeptModel, write_kept_model
 
-SPLIT_PREFIX = {"train": "train", "validation": "val", "test": "test"}
 HISTORY_COLUMNS = ("step", "epoch", "batch_loss", "train_loss", "val_loss", "train_acc", "val_acc")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..common.errors import InputError
-from ..data.dataset import MessagesFormat
+from .dataset_format import MessagesFormat
 from .experiment import OPTIONS, Experiment, make_experiment
 from .validation import allowed_names, first_mistake, input_error
 from .yaml_files import load_yaml

@@ -7,13 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from .constants import NO_IGNORE_INDEX
 from .validation import input_error
-
-NO_IGNORE_INDEX = -100
-# Losses are evaluated at every so many steps, on so many batches of a split; so are accuracies after each epoch.
-EVALUATE_EVERY = 50
-EVALUATION_BATCHES = 5
-PAD_TOKEN = 50256
 
 
 def _context_length(value: Any) -> Any:

@@ -5,8 +5,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from ..data.dataset import SMS_FORMAT
 from .config import Config, ModelConfig
+from .constants import CHUNK_TOKENS
+from .dataset_format import SMS_FORMAT
 from .experiment import Experiment
 
 
@@ -87,3 +88,12 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     identity["tokenizer"] = config.tokenizer.name
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
+    """Positions whose hidden states, with the work on a chunk, take so many MiB."""
+    # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
+    # sums (4 C); with them stands one block of weights (12 C^2).
+    c = model.n_embd
+    work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
+    return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - work) // (4 * c))

@@ -3,7 +3,8 @@
 import re
 
 from .config import Config
-from .experiment import NO_IGNORE_INDEX, OPTIONS, Experiment, make_experiment
+from .constants import NO_IGNORE_INDEX
+from .experiment import OPTIONS, Experiment, make_experiment
 from .yaml_files import load_yaml
 
 UNCHANGED = "defaults"

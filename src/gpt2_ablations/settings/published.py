@@ -1,13 +1,14 @@
 """The figures a document printed for its rows, from a CSV file."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..common.errors import InputError
-from ..runs.finished_runs import Split
+from .constants import Split
 from .validation import allowed_names, input_error
 
 
@@ -46,9 +47,7 @@ class Published(BaseModel):
 
     def count(self, split: Split, total: int | None) -> int | None:
         """The messages classified rightly, of `total`; None if the percentage is no such count or not known."""
-        from ..reports.statistics import (
-            possible_count,  # scipy takes a second to load, and the Snakefile reads this file
-        )
+        from .published import possible_count
 
         percentage = self.percentage(split)
         return None if percentage is None or total is None else possible_count(percentage, total)
@@ -99,3 +98,14 @@ def _check_header(path: str | Path, header: list[str]) -> None:
     for column in _HEADER.split(","):
         if column not in header:
             raise InputError(f"{path}: column '{column}' is missing; add it")
+
+
+def possible_count(percentage: float, total: int) -> int | None:
+    """The count out of `total` that is printed as this percentage with two decimals; None if there is none.
+
+    Above 10,000 messages several counts print alike; the nearest is given.
+    """
+    count = math.floor(percentage * total / 100 + 0.5)
+    # Halves may have been rounded either way.
+    rounded_alike = abs(100 * count / total - percentage) <= 0.005 + 1e-9
+    return count if rounded_alike and 0 <= count <= total else None

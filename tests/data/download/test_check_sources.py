@@ -24,8 +24,8 @@ QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
 # huggingface_hub reads HF_ENDPOINT when it is imported: hence a process of its own.
 ASK_THE_HUB = """
 import json, sys
-from gpt2_ablations.sources.check import check_sources, format_answers
-from gpt2_ablations.config import ModelConfig, load_config
+from gpt2_ablations.data.download.check_sources import check_sources, format_answers
+from gpt2_ablations.settings.config import ModelConfig, load_config
 models = {name: ModelConfig(**model) for name, model in json.loads(sys.argv[3]).items()}
 print(format_answers(check_sources(load_config(sys.argv[1:3]), models)))
 """

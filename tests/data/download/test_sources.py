@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import gpt2_ablations
 from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.hashing import sha256_of
 from gpt2_ablations.data.download import fetch as sources_module
 from gpt2_ablations.data.download import hub as hub_module
-from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path, sha256_of
+from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path
 from gpt2_ablations.data.download.retry_policy import Patience, patience_from_environment
 from gpt2_ablations.data.download.sources import SourceError, check_address, is_at, shown
 from tests.data.download.misbehaving_server import (

@@ -3,12 +3,13 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+from ...common.hashing import sha256_of
 from ...settings.config import Config, ModelConfig
 from . import web
 from .archives import read_messages
 from .fetch import TOKENIZER_FILES, local_file
 from .retry_policy import Patience, patience_from_environment
-from .sources import SourceError, is_local, joined, scheme_of, sha256_of, shown
+from .sources import SourceError, is_local, joined, scheme_of, shown
 
 
 @dataclass(frozen=True)

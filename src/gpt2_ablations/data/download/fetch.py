@@ -14,10 +14,11 @@ from filelock import FileLock, Timeout
 
 from ...common.errors import InputError
 from ...common.files import cannot_be_written, write_whole
+from ...common.hashing import sha256_of
 from . import web
 from .archives import looks_like_a_page, read_messages
 from .retry_policy import Patience, patience_from_environment
-from .sources import SourceError, is_at, is_local, joined, local_path, scheme_of, sha256_of, shown
+from .sources import SourceError, is_at, is_local, joined, local_path, scheme_of, shown
 
 __all__ = ["fetch_file", "fetch_messages", "fetch_tokenizer", "is_local", "local_path", "sha256_of"]
 

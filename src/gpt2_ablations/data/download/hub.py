@@ -22,10 +22,11 @@ from huggingface_hub.utils import logging
 from huggingface_hub.utils.tqdm import tqdm
 
 from ...common.files import write_whole
+from ...common.hashing import sha256_of
 from ...common.logs import progress_stream
 from ...common.progress import report
 from .retry_policy import Pace, Patience, TooSlow, answer_in_time, with_retries
-from .sources import SourceError, check_address, check_redirect, sha256_of
+from .sources import SourceError, check_address, check_redirect
 
 PLACE = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)/(?P<name>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")

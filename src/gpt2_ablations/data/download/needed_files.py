@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...planning.resources import VOCABULARY_SIZE
 from ...settings.config import Config, ModelConfig
+from ...settings.constants import VOCABULARY_SIZE
 from ...settings.paths import DEMO_FOLDER, Paths
 from .fetch import TOKENIZER_FILES
 from .sources import SourceError, is_local, local_path, scheme_of, shown

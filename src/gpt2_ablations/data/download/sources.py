@@ -1,6 +1,5 @@
 """Places of files: https addresses, hf://, file:// and local paths; which of them are allowed, how they are shown."""
 
-import hashlib
 import ipaddress
 import os
 import re
@@ -26,12 +25,6 @@ class SourceError(Exception):
     def __init__(self, reason: str, *, passing: bool = False, missing: bool = False, wait: float = 0):
         super().__init__(printable(reason))  # a server's own words may be part of it
         self.passing, self.missing, self.wait = passing, missing, wait
-
-
-def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file's bytes, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def scheme_of(source: str) -> str:

@@ -1,0 +1,30 @@
+"""How a file of labelled texts is written."""
+
+from dataclasses import dataclass
+
+DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";"}
+
+
+@dataclass(frozen=True)
+class MessagesFormat:
+    """How a messages file is written; the defaults are those of the SMS Spam Collection.
+
+    delimiter: a key of `DELIMITERS`.
+    label_column, text_column: names in the file's first line; None for a file without one: a label, then a message.
+    labels: the names of class 0 and of class 1.
+    """
+
+    delimiter: str = "tab"
+    label_column: str | None = None
+    text_column: str | None = None
+    labels: tuple[str, str] = ("ham", "spam")
+
+    @property
+    def expected(self) -> str:
+        """What a line holds, in words."""
+        if self.label_column is None:
+            return f"a label, a {self.delimiter} and a message"
+        return f"{self.delimiter}-separated columns '{self.label_column}' and '{self.text_column}'"
+
+
+SMS_FORMAT = MessagesFormat()
