@@ -13,7 +13,7 @@ from safetensors import safe_open
 from gpt2_ablations.data.demo_language import LABELS, generate_messages, generate_pretraining_text
 from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.gpt2.pretraining import INITIAL_STD, pretrain
-from gpt2_ablations.gpt2.weights import CheckpointWeights, check_checkpoint
+from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
 from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
 from gpt2_ablations.settings.constants import PAD_TOKEN
 from tests.conftest import CHECKOUT
@@ -146,8 +146,8 @@ def test_pretraining_says_what_it_did(tmp_path, capsys):
 
 
 def test_a_miniature_is_a_whole_checkpoint(miniature):
-    check_checkpoint(miniature[0], TINY)
-    assert CheckpointWeights(miniature[0], TINY).embeddings()["wte.weight"].shape == (50257, TINY.n_embd)
+    check_pretrained_weights(miniature[0], TINY)
+    assert PretrainedWeights(miniature[0], TINY).embeddings()["wte.weight"].shape == (50257, TINY.n_embd)
 
 
 def test_a_miniature_holds_masks_and_metadata_as_the_published_files_do(miniature):
@@ -160,7 +160,7 @@ def test_a_miniature_holds_masks_and_metadata_as_the_published_files_do(miniatur
 
 
 def test_only_tokens_of_the_text_are_learned(miniature):
-    embedding = CheckpointWeights(miniature[0], TINY).embeddings()["wte.weight"]
+    embedding = PretrainedWeights(miniature[0], TINY).embeddings()["wte.weight"]
     learned, others = embedding[[*map(ord, "aeinst "), PAD_TOKEN]], embedding[1000:2000]
     assert others.std() == pytest.approx(INITIAL_STD, rel=0.05)
     assert learned.std() > 1.25 * INITIAL_STD

@@ -15,7 +15,7 @@ from tests.conftest import CHECKOUT
 
 DEMO = CHECKOUT / "results" / "demo"
 ROWS = [str(number) for number in range(1, 20)]
-PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves"]
+FIGURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_every_run_has_its_three_files(rows, seeds):
 
 
 def test_every_picture_is_whole(rows):
-    for name in [*PICTURES, *(f"rows/curves_{row}" for row in rows)]:
+    for name in [*FIGURES, *(f"rows/curves_{row}" for row in rows)]:
         with Image.open(DEMO / "plots" / f"{name}.png") as picture:
             picture.load()
             assert min(picture.size) > 300, name

@@ -84,13 +84,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
     sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
     sub = command(predict_command)
-    _add_kept_model(sub)
+    _add_saved_model(sub)
     sub.add_argument("text", nargs="*", metavar="TEXT", help="a message; - reads standard input, a message a line")
     sub.add_argument("--file", metavar="FILE", help="messages, one a line; - for standard input")
     sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: take the messages from this column")
     sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
     sub = command(export_command)
-    _add_kept_model(sub)
+    _add_saved_model(sub)
     sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
     command(table_command)
     command(compare_command)
@@ -111,7 +111,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add_kept_model(parser: argparse.ArgumentParser) -> None:
+def _add_saved_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--row", type=_row_id, metavar="ID", help="a row that has run with keep_models: true")
     which.add_argument("--model", type=Path, metavar="FILE", help="the model.safetensors of any such run")
@@ -169,11 +169,11 @@ def check_sources_command(arguments: argparse.Namespace) -> None:
 
 def plan_command(arguments: argparse.Namespace) -> None:
     """say what a run would fetch, compute and need, and how long it would take here"""
-    from .planning.plan import plan_run
+    from .planning.plan import plan_invocation
     from .planning.plan_report import format_plan
-    from .planning.workflow import load_plan
+    from .planning.workflow import load_workflow
 
-    plan = plan_run(load_plan(arguments.config, arguments.row))
+    plan = plan_invocation(load_workflow(arguments.config, arguments.row))
     print(json.dumps(plan.as_json(), indent=2) if arguments.json else format_plan(plan))
 
 
@@ -181,9 +181,9 @@ def status_command(arguments: argparse.Namespace) -> None:
     """show how far each row of a running or finished workflow is"""
     from .monitoring.status import look
     from .monitoring.status_report import format_status, watch
-    from .planning.workflow import load_plan
+    from .planning.workflow import load_workflow
 
-    plan = load_plan(arguments.config, arguments.row)
+    plan = load_workflow(arguments.config, arguments.row)
     if arguments.watch:
         watch(plan, as_json=arguments.json)
     else:
@@ -278,7 +278,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     from .inference.prediction import load_predictor
 
-    predictor = load_predictor(config, _kept_file(config, arguments))
+    predictor = load_predictor(config, _saved_model_file(config, arguments))
     texts = arguments.text if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
@@ -287,19 +287,19 @@ def export_command(arguments: argparse.Namespace) -> None:
     """write a row's whole model as a folder that the transformers library loads"""
     config = load_config(arguments.config)
     from .inference.export import export
-    from .inference.saved_models import load_kept_model
+    from .inference.saved_models import load_saved_model
 
-    export(*load_kept_model(_kept_file(config, arguments)), Paths(config.results), arguments.output)
+    export(*load_saved_model(_saved_model_file(config, arguments)), Paths(config.results), arguments.output)
     print(f"{arguments.output}: README.md says how to read it")
 
 
-def _kept_file(config: Config, arguments: argparse.Namespace) -> Path:
-    from .inference.saved_models import kept_file
+def _saved_model_file(config: Config, arguments: argparse.Namespace) -> Path:
+    from .inference.saved_models import saved_model_file
 
     if arguments.model is not None:
         return arguments.model
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
-    return kept_file(Paths(config.results), arguments.row, seed)
+    return saved_model_file(Paths(config.results), arguments.row, seed)
 
 
 def table_command(arguments: argparse.Namespace) -> None:
@@ -336,10 +336,10 @@ def interpret_command(arguments: argparse.Namespace) -> None:
 
 def draw_command(arguments: argparse.Namespace) -> None:
     """draw the pictures of the whole table"""
-    from .reports.figures.draw import draw_pictures
+    from .reports.figures.draw import draw_figures
 
     config = load_config(arguments.config)
-    draw_pictures(config, _experiments(config), Paths(config.results).plots)
+    draw_figures(config, _experiments(config), Paths(config.results).plots)
 
 
 def draw_rows_command(arguments: argparse.Namespace) -> None:
@@ -451,7 +451,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether there was too little memory on the host, or on a card, for something other than a batch."""
+    """Whether there was too little memory on the host, or on a GPU, for something other than a batch."""
     torch = sys.modules.get("torch")
-    on_card = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    return on_card or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
+    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return on_gpu or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)

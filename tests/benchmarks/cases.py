@@ -21,10 +21,10 @@ from gpt2_ablations.common.torch_setup import set_up_torch
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions, load_tokens
 from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.finetuning.batches import ModelInputs, cut_batches
-from gpt2_ablations.finetuning.features import Features, extract, plan_features, write_features
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, write_features
 from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
 from gpt2_ablations.gpt2.weights import RandomWeights
-from gpt2_ablations.planning.costs import Lengths, Work, feature_work, read_lengths, training_work
+from gpt2_ablations.planning.costs import Cost, Lengths, feature_cost, read_lengths, training_cost
 from gpt2_ablations.planning.estimates import seconds as forecast_seconds
 from gpt2_ablations.planning.estimates import start_up_seconds
 from gpt2_ablations.planning.machine_speed import measure_speed
@@ -75,7 +75,7 @@ def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> fl
     return statistics.median(seconds)
 
 
-def forecast(*jobs: Work, start_ups: int = 0) -> float:
+def forecast(*jobs: Cost, start_ups: int = 0) -> float:
     """Seconds that `python -m gpt2_ablations plan` would expect of some jobs here, now."""
     speed = measure_speed(torch.get_num_threads(), "cpu", "float32")
     return sum(forecast_seconds(job, speed) for job in jobs) + start_ups * start_up_seconds(speed)
@@ -105,7 +105,7 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
     if messages:
         tokens = first_messages(tokens, messages)
     spec = feature_spec(experiment, model, 123, "float32")
-    plan = plan_features(spec, model, tokens)
+    plan = lay_out_features(spec, model, tokens)
     drawn = DrawnWeights(model)
     rate = matrix_product_rate()
     seconds = median_seconds(
@@ -120,7 +120,7 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
         {name: split.ids.numpy() for name, split in tokens.items()},
         {name: split.lengths.numpy() for name, split in tokens.items()},
     )
-    work = replace(feature_work(spec, model, settings(), lengths), drawn=0, read=0, written=0)
+    work = replace(feature_cost(spec, model, settings(), lengths), drawn=0, read=0, written=0)
     return {
         "seconds": seconds,
         "forecast_seconds": forecast(work),
@@ -163,7 +163,7 @@ def plain_model(experiment: Experiment, model: ModelConfig):
 def plain_step_seconds(experiment: Experiment, model: ModelConfig) -> float:
     """A step of the plain whole-model loop: forward, backward, AdamW."""
     plain, ids = plain_model(experiment, model)
-    trained = [p for p in plain.parameters() if p.requires_grad]
+    trained = [p for p in plain.trained_parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=5e-5, weight_decay=0.1, foreach=False)
     labels = torch.tensor([0, 1] * 4)
 
@@ -197,7 +197,7 @@ def loop_case(name: str, experiment: Experiment) -> dict:
     seconds = median_seconds(loop, REPEATS if model.n_embd < 1000 else 1)
     peak = peak_host_memory_mb()
     plain = plain_loop_seconds(experiment, model) if experiment.model_size == SMALL else None
-    work = replace(training_work(experiment, model, settings(), document_lengths()), drawn=0)
+    work = replace(training_cost(experiment, model, settings(), document_lengths()), drawn=0)
     return {
         "seconds": seconds,
         "forecast_seconds": forecast(work),
@@ -212,7 +212,7 @@ def random_features(experiment: Experiment, model: ModelConfig) -> Features:
     """A feature file of the right shape with random contents, mapped as the train command maps it."""
     tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
     spec = feature_spec(experiment, model, 123, "float32")
-    plan = plan_features(spec, model, tokens)
+    plan = lay_out_features(spec, model, tokens)
     file = FOLDER / f"random-{model.n_embd}-{plan.rows}.safetensors"
     if not file.exists():
         rows = torch.arange(plan.rows).split(65536)
@@ -280,8 +280,8 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
     metrics = json.loads((results / "rows" / f"{name}-0" / "metrics.json").read_text())
     peak = max(metrics["features_peak_memory_mb"], metrics["peak_memory_mb"]["host"])
     lengths = document_lengths()
-    work = [training_work(experiment, model, settings(), lengths)] * seeds
-    work.append(feature_work(spec, model, settings(), lengths))
+    work = [training_cost(experiment, model, settings(), lengths)] * seeds
+    work.append(feature_cost(spec, model, settings(), lengths))
     return {
         "seconds": seconds,
         "forecast_seconds": forecast(*work, start_ups=len(work)),

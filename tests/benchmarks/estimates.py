@@ -11,17 +11,17 @@ import json
 from pathlib import Path
 
 from gpt2_ablations.common.hardware import usable_cores
-from gpt2_ablations.planning.costs import feature_work, read_lengths, training_work
+from gpt2_ablations.planning.costs import feature_cost, read_lengths, training_cost
 from gpt2_ablations.planning.estimates import seconds, start_up_seconds
 from gpt2_ablations.planning.machine_speed import Speed, measure_speed
-from gpt2_ablations.planning.workflow import Plan, load_plan
+from gpt2_ablations.planning.workflow import Workflow, load_workflow
 from gpt2_ablations.runs.finished_runs import read_runs
 from gpt2_ablations.settings.feature_spec import feature_spec
 
 COLUMNS = ("row", "seed", "features s", "forecast", "training s", "forecast", "whole jobs s", "forecast", "ratio")
 
 
-def job_seconds(plan: Plan, row: str, seed: int) -> float | None:
+def job_seconds(plan: Workflow, row: str, seed: int) -> float | None:
     """Wall time of a run's jobs as Snakemake measured them; None without its benchmarks."""
     folder = Path(plan.config.results, "benchmarks")
     files = [folder / "train" / row / f"seed-{seed}.tsv"]
@@ -31,7 +31,7 @@ def job_seconds(plan: Plan, row: str, seed: int) -> float | None:
     return sum(float(next(csv.DictReader(file.open(), delimiter="\t"))["s"]) for file in files)
 
 
-def compare(plan: Plan) -> tuple[dict[int, Speed], list[dict]]:
+def compare(plan: Workflow) -> tuple[dict[int, Speed], list[dict]]:
     """The machine's speed by threads, and what was forecast and measured of each finished run."""
     lengths, speeds, lines = read_lengths(plan.paths.tokens), {}, []
     for row, runs in read_runs(plan.config, plan.selected).items():
@@ -43,8 +43,8 @@ def compare(plan: Plan) -> tuple[dict[int, Speed], list[dict]]:
                 speeds[threads] = measure_speed(threads, "cpu", plan.config.precision)
             speed = speeds[threads]
             spec = feature_spec(experiment, model, run.seed, plan.config.precision)
-            features = seconds(feature_work(spec, model, plan.config, lengths), speed) if spec else 0.0
-            training = seconds(training_work(experiment, model, plan.config, lengths), speed)
+            features = seconds(feature_cost(spec, model, plan.config, lengths), speed) if spec else 0.0
+            training = seconds(training_cost(experiment, model, plan.config, lengths), speed)
             measured = json.loads((run.folder / "metrics.json").read_text())["seconds"]
             computed = measured["training"] + measured["evaluation"]
             whole = job_seconds(plan, row, run.seed)
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--config", nargs="+", default=["config/config.yaml"], metavar="FILE")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    speeds, lines = compare(load_plan(arguments.config))
+    speeds, lines = compare(load_workflow(arguments.config))
     for threads, speed in speeds.items():
         print(f"{threads} threads: {speed}")
     print(markdown(lines))

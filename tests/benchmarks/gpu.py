@@ -1,4 +1,4 @@
-"""The whole table on this machine's graphics card, as a user runs it: `make bench-card`.
+"""The whole table on this machine's GPU, as a user runs it: `make bench-card`.
 
     python -m tests.benchmarks.gpu [--precision float32 tf32 bfloat16] [--rows ID ...] [--folder FOLDER] [--json FILE]
 
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from gpt2_ablations.common.hashing import digest_file
 from gpt2_ablations.common.torch_setup import device_name, select_device
-from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.gpt2.weights import weight_shapes
 from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
 from gpt2_ablations.settings.paths import Paths
 from tests.benchmarks.inputs import prepare
@@ -40,7 +40,7 @@ def write_weights(path: Path, model: ModelConfig, device: torch.device) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator(device).manual_seed(model.n_layer)
     tensors = {}
-    for name, shape in checkpoint_shapes(model).items():
+    for name, shape in weight_shapes(model).items():
         if len(shape) == 1:
             tensors[name] = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
         else:

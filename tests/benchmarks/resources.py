@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from gpt2_ablations.planning.resources import Request, feature_request, read_messages, train_request
+from gpt2_ablations.planning.resources import Resources, feature_resources, read_data_size, training_resources
 from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
@@ -31,7 +31,7 @@ SMALL, MEDIUM, XL = "gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-xl (1558M)"
 SEED, THREADS, LONGEST, MEAN = 123, 2, 120, 31
 ALL_MESSAGES = {"train": 1045, "validation": 149, "test": 300}
 FEW_MESSAGES = {"train": 16, "validation": 8, "test": 8}
-COLUMNS = ("case", "peak MiB", "request MiB", "request / peak", "request on a card MiB", "seconds", "request minutes")
+COLUMNS = ("case", "peak MiB", "request MiB", "request / peak", "request on a GPU MiB", "seconds", "request minutes")
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ def write_tokens(path: Path, messages: dict[str, int]) -> None:
     save_file(tensors, path)
 
 
-def request(case: Case, config: Config, tokens: Path, card: bool) -> Request:
-    model, messages = case.model(), read_messages(tokens)
+def request(case: Case, config: Config, tokens: Path, gpu: bool) -> Resources:
+    model, messages = case.model(), read_data_size(tokens)
     if case.command == "train":
-        return train_request(case.experiment, model, config, messages, card, THREADS)
+        return training_resources(case.experiment, model, config, messages, gpu, THREADS)
     spec = feature_spec(case.experiment, model, SEED, config.precision)
-    return feature_request(spec, model, config, messages, card, THREADS)
+    return feature_resources(spec, model, config, messages, gpu, THREADS)
 
 
 def run_case(name: str, folder: Path) -> dict:
@@ -112,11 +112,11 @@ def run_case(name: str, folder: Path) -> dict:
     config = load_config(files)
     tokens = results / "dataset" / "tokens.safetensors"
     write_tokens(tokens, case.messages)
-    asked, on_card = request(case, config, tokens, False), request(case, config, tokens, True)
+    asked, on_gpu = request(case, config, tokens, False), request(case, config, tokens, True)
     measured = {
         "case": name,
         "request_mb": asked.host_mb,
-        "card_mb": on_card.device_mb,
+        "card_mb": on_gpu.device_mb,
         "minutes": asked.minutes,
         "peak_mb": None,
         "seconds": None,

@@ -1,4 +1,4 @@
-"""Graphics cards: which ones a job sees, and that each has one job. A stand-in prints what nvidia-smi prints."""
+"""GPUs: which ones a job sees, and that each has one job. A stand-in prints what nvidia-smi prints."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_CARDS, lock_folder, memory_mb, users, visible_cards
+from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_GPUS, lock_folder, memory_mb, users, visible_gpus
 from tests.conftest import environment
 from tests.gpu_jobs import job_environment, tell
 
@@ -19,23 +19,23 @@ SLICES = ["MIG-11111111-aaaa-bbbb-cccc-dddddddddddd", "MIG-22222222-aaaa-bbbb-cc
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: {B})\n"
 ONE = TWO.splitlines()[0] + "\n"
 SLICED = TWO + "".join(f"  MIG 3g.20gb     Device  {i}: (UUID: {uuid})\n" for i, uuid in enumerate(SLICES))
-# Takes a card, says which, and holds it until its input closes; with a line of input it lets the next job have it.
+# Takes a GPU, says which, and holds it until its input closes; with a line of input it lets the next job have it.
 HOLDER = """
 import os, sys
-from gpt2_ablations.common.gpus import release_card, take_card
+from gpt2_ablations.common.gpus import release_gpu, take_gpu
 def start_up():
     print("starts CUDA on", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-card = take_card(say=lambda text: print(text, flush=True), pause=0.05, start_up=start_up)
-print("took", card and card.index, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+gpu = take_gpu(say=lambda text: print(text, flush=True), pause=0.05, start_up=start_up)
+print("took", gpu and gpu.index, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
 if sys.stdin.readline():
-    release_card()
+    release_gpu()
     print("let go", flush=True)
 sys.stdin.read()
 """
 
 
 class Machine:
-    """A pretended machine: its nvidia-smi, and processes that take its cards."""
+    """A pretended machine: its nvidia-smi, and processes that take its GPUs."""
 
     def __init__(self, folder: Path):
         self.folder, self.processes = folder, []
@@ -59,7 +59,7 @@ class Machine:
         (self.folder / "list").write_text(listed)
 
     def has_memory(self, *lines: str) -> None:
-        """Lines of a card's number and its MiB."""
+        """Lines of a GPU's number and its MiB."""
         (self.folder / "memory").write_text("".join(f"{line}\n" for line in lines))
 
     def used(self, *lines: str) -> None:
@@ -68,7 +68,7 @@ class Machine:
         (self.folder / "new").rename(self.folder / "users")
 
     def job(self, program: str = HOLDER, **more: str) -> subprocess.Popen:
-        """A process that takes a card and holds it."""
+        """A process that takes a GPU and holds it."""
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             env=self.environment(**more),
@@ -80,7 +80,7 @@ class Machine:
         return process
 
     def holder(self, program: str = HOLDER) -> subprocess.Popen:
-        """A job that has taken the machine's one card."""
+        """A job that has taken the machine's one GPU."""
         self.shows(ONE)
         process = self.job(program)
         assert said(process) == f"took 0 {A}"
@@ -100,7 +100,7 @@ def machine(tmp_path, monkeypatch):
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv(SHARE_CARDS, raising=False)
+    monkeypatch.delenv(SHARE_GPUS, raising=False)
     yield made
     made.stop()
 
@@ -110,16 +110,16 @@ def said(process: subprocess.Popen) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_machine_without_nvidia_smi_or_driver_has_no_cards(machine, monkeypatch):
-    assert visible_cards() == []
+def test_a_machine_without_nvidia_smi_or_driver_has_no_gpus(machine, monkeypatch):
+    assert visible_gpus() == []
     program = machine.folder / "bin" / "nvidia-smi"
     program.write_text(
         "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate with the driver.'; exit 9\n"
     )
-    assert visible_cards() == []
+    assert visible_gpus() == []
     program.unlink()
     monkeypatch.setenv("PATH", str(machine.folder / "bin"))
-    assert visible_cards() == []
+    assert visible_gpus() == []
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,11 @@ def test_a_machine_without_nvidia_smi_or_driver_has_no_cards(machine, monkeypatc
         (SLICED, "0", [A]),
     ],
 )
-def test_cuda_visible_devices_names_cards_by_number_uuid_or_slice(machine, monkeypatch, listed, chosen, uuids):
+def test_cuda_visible_devices_names_gpus_by_number_uuid_or_slice(machine, monkeypatch, listed, chosen, uuids):
     machine.shows(listed)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert [card.uuid for card in visible_cards()] == uuids
+    assert [gpu.uuid for gpu in visible_gpus()] == uuids
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_cuda_visible_devices_names_cards_by_number_uuid_or_slice(machine, monke
         (SLICED, SLICES[1], [19073]),
     ],
 )
-def test_memory_is_that_of_the_cards_and_slices_a_job_may_take(machine, monkeypatch, listed, chosen, memory):
+def test_memory_is_that_of_the_gpus_and_slices_a_job_may_take(machine, monkeypatch, listed, chosen, memory):
     machine.shows(listed)
     machine.has_memory("0, 40960", "1, 81920")
     if chosen is not None:
@@ -167,30 +167,30 @@ def test_memory_is_that_of_the_cards_and_slices_a_job_may_take(machine, monkeypa
     assert memory_mb() == memory
 
 
-def test_a_card_that_does_not_say_its_memory_is_left_out(machine):
+def test_a_gpu_that_does_not_say_its_memory_is_left_out(machine):
     machine.shows(TWO)
     machine.has_memory("0, [N/A]", "1, 81920")
     assert memory_mb() == [81920]
 
 
-def test_who_computes_on_a_card_is_read_from_nvidia_smi(machine):
+def test_who_computes_on_a_gpu_is_read_from_nvidia_smi(machine):
     machine.used(f"{A}, 4711, python", f"{B}, 4712, [Not Found]")
     assert users() == {A: ["python (process 4711)"], B: ["[Not Found] (process 4712)"]}
 
 
-def test_two_jobs_take_two_cards_and_a_third_waits_for_the_first_to_end(machine):
+def test_two_jobs_take_two_gpus_and_a_third_waits_for_the_first_to_end(machine):
     machine.shows(TWO)
     first, second = machine.job(), machine.job()
     took = {said(first), said(second)}
     assert took == {f"took 0 {A}", f"took 1 {B}"}
     third = machine.job()
-    assert said(third) == "waiting for a graphics card: card 0 is held by another job; card 1 is held by another job"
+    assert said(third) == "waiting for a GPU: GPU 0 is held by another job; GPU 1 is held by another job"
     first.stdin.close()
     first.wait()
     assert said(third) in took
 
 
-def test_a_killed_job_s_card_is_free_at_once(machine):
+def test_a_killed_job_s_gpu_is_free_at_once(machine):
     first = machine.holder()
     second = machine.job()
     assert said(second).startswith("waiting")
@@ -198,7 +198,7 @@ def test_a_killed_job_s_card_is_free_at_once(machine):
     assert said(second) == f"took 0 {A}"
 
 
-def test_many_jobs_never_share_a_card(machine):
+def test_many_jobs_never_share_a_gpu(machine):
     machine.shows(TWO)
     diary = machine.folder / "diary"
     program = HOLDER.replace(
@@ -207,7 +207,7 @@ def test_many_jobs_never_share_a_card(machine):
 import time
 def note(word):
     with open({str(diary)!r}, "a") as file:
-        file.write(f"{{word}} {{card.index}}\\n")
+        file.write(f"{{word}} {{gpu.index}}\\n")
 note("begin"); time.sleep(0.2); note("end")
 """,
     )
@@ -215,19 +215,19 @@ note("begin"); time.sleep(0.2); note("end")
     jobs = [subprocess.Popen(command, env=machine.environment(), stdin=subprocess.DEVNULL) for _ in range(6)]
     assert [job.wait(timeout=120) for job in jobs] == [0] * 6
     lines = diary.read_text().split("\n")[:-1]
-    for card in "01":
-        of_card = [line.split()[0] for line in lines if line.endswith(card)]
-        assert of_card and of_card == ["begin", "end"] * (len(of_card) // 2)
+    for gpu in "01":
+        of_gpu = [line.split()[0] for line in lines if line.endswith(gpu)]
+        assert of_gpu and of_gpu == ["begin", "end"] * (len(of_gpu) // 2)
     assert len(lines) == 12
 
 
-def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_card_before_the_first_one_ends(machine):
+def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_gpu_before_the_first_one_ends(machine):
     machine.has_memory("0, 81559")
     first = machine.holder()
     second = machine.job()
-    assert said(second) == "waiting for a graphics card: card 0 is held by another job"
+    assert said(second) == "waiting for a GPU: GPU 0 is held by another job"
     assert said(second) == f"starts CUDA on {A}"
-    # Both are seen on the card now, and neither keeps the other from it.
+    # Both are seen on the GPU now, and neither keeps the other from it.
     machine.used(f"{A}, {first.pid}, python", f"{A}, {second.pid}, python")
     tell(first)
     assert said(first) == "let go"
@@ -236,18 +236,18 @@ def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_card_before_the_fi
 
 
 @pytest.mark.parametrize("listed, memory", [(ONE, ["0, 24576"]), (TWO, ["0, 81559", "1, 81559"])])
-def test_cuda_is_not_started_early_on_a_card_without_room_or_where_there_are_several(machine, listed, memory):
+def test_cuda_is_not_started_early_on_a_gpu_without_room_or_where_there_are_several(machine, listed, memory):
     machine.shows(listed)
     machine.has_memory(*memory)
     holders = [machine.job() for _ in listed.splitlines()]
     taken = sorted(said(holder) for holder in holders)
     waiting = machine.job()
-    assert said(waiting).startswith("waiting for a graphics card: ")
+    assert said(waiting).startswith("waiting for a GPU: ")
     holders[0].kill()
     assert said(waiting) in taken
 
 
-def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
+def test_a_gpu_without_room_stays_a_job_s_until_it_ends(machine):
     first = machine.holder()
     second = machine.job()
     assert said(second).startswith("waiting")
@@ -260,7 +260,7 @@ def test_a_card_without_room_stays_a_job_s_until_it_ends(machine):
     assert said(second) == f"took 0 {A}"
 
 
-def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_card(machine):
+def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_gpu(machine):
     machine.has_memory("0, 81559")
     first = machine.holder()
     machine.used(f"{A}, {first.pid}, python")
@@ -274,19 +274,19 @@ def test_another_program_of_this_user_is_someone_else(machine):
     other = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     machine.processes.append(other)
     machine.used(f"{A}, {other.pid}, sleep")
-    assert said(machine.job()).startswith(f"waiting for a graphics card: card 0 is used by sleep (process {other.pid})")
+    assert said(machine.job()).startswith(f"waiting for a GPU: GPU 0 is used by sleep (process {other.pid})")
 
 
-def test_a_process_takes_its_card_again_though_it_is_seen_there(machine):
+def test_a_process_takes_its_gpu_again_though_it_is_seen_there(machine):
     machine.has_memory("0, 81559")
-    program = HOLDER.replace("sys.stdin.read()", "print(take_card(say=print).index, flush=True)")
+    program = HOLDER.replace("sys.stdin.read()", "print(take_gpu(say=print).index, flush=True)")
     job = machine.holder(program)
     machine.used(f"{A}, {job.pid}, python")
     tell(job)
     assert [said(job), said(job)] == ["let go", "0"]
 
 
-def test_a_card_on_which_others_compute_is_passed_over(machine):
+def test_a_gpu_on_which_others_compute_is_passed_over(machine):
     machine.shows(TWO)
     machine.used(f"{A}, 4711, python")
     assert said(machine.job()) == f"took 1 {B}"
@@ -297,23 +297,23 @@ def test_a_job_waits_for_others_to_leave_and_says_who_and_what_to_do(machine):
     machine.used(f"{A}, 4711, /usr/bin/python")
     job = machine.job()
     assert said(job) == (
-        f"waiting for a graphics card: card 0 is used by /usr/bin/python (process 4711); {SHARE_CARDS}=1 shares it"
+        f"waiting for a GPU: GPU 0 is used by /usr/bin/python (process 4711); {SHARE_GPUS}=1 shares it"
     )
     machine.used()
     assert said(job) == f"took 0 {A}"
 
 
-@pytest.mark.parametrize("told", [{SHARE_CARDS: "1"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": A}])
-def test_a_card_of_others_is_taken_when_told(machine, told):
+@pytest.mark.parametrize("told", [{SHARE_GPUS: "1"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": A}])
+def test_a_gpu_of_others_is_taken_when_told(machine, told):
     machine.shows(TWO)
     machine.used(f"{A}, 4711, python", f"{B}, 4712, python")
     assert said(machine.job(**told)) == f"took 0 {A}"
 
 
-def test_a_named_card_still_has_one_job_of_this_program(machine):
+def test_a_named_gpu_still_has_one_job_of_this_program(machine):
     machine.shows(TWO)
     assert said(machine.job(CUDA_VISIBLE_DEVICES="1")) == f"took 1 {B}"
-    assert said(machine.job(CUDA_VISIBLE_DEVICES="1")) == "waiting for a graphics card: card 1 is held by another job"
+    assert said(machine.job(CUDA_VISIBLE_DEVICES="1")) == "waiting for a GPU: GPU 1 is held by another job"
 
 
 def test_a_slice_is_taken_by_its_own_name(machine):
@@ -321,7 +321,7 @@ def test_a_slice_is_taken_by_its_own_name(machine):
     assert said(machine.job(CUDA_VISIBLE_DEVICES=SLICES[1])) == f"took 1 {SLICES[1]}"
 
 
-def test_without_a_card_nothing_is_taken(machine):
+def test_without_a_gpu_nothing_is_taken(machine):
     assert said(machine.job()) == "took None None"
 
 

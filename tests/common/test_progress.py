@@ -8,7 +8,7 @@ import pytest
 from gpt2_ablations.common import progress
 from gpt2_ablations.common.errors import InputError, Superseded
 from gpt2_ablations.common.logs import log_to
-from gpt2_ablations.finetuning.training_log import TrainingProgress
+from gpt2_ablations.finetuning.training_log import TrainingLog
 from gpt2_ablations.runs.result import Step
 from tests.finetuning.test_checkpoints import checkpoint, finetuning, interrupted
 
@@ -92,14 +92,14 @@ def test_a_training_gives_the_same_numbers_whether_it_reports_or_not(file, capfd
     silent = finetuning().run()
     assert capfd.readouterr().err == ""
     with progress.job_progress(file, job="train"):
-        told = finetuning().run(on_step=TrainingProgress(4, 28))
+        told = finetuning().run(on_step=TrainingLog(4, 28))
         said = read(file)
     assert repr(told.history) == repr(silent.history) and told.logits.equal(silent.logits)
     assert said["done"] == said["total"] == 28 and said["epoch"] == said["epochs"] == 4 and "val_acc" in said
 
 
 def test_the_log_tells_epoch_step_losses_accuracies_and_time_left(capfd):
-    finetuning().run(on_step=TrainingProgress(4, 28))
+    finetuning().run(on_step=TrainingLog(4, 28))
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith("epoch 1, step 0: training loss ") and ", validation loss " in lines[0]
     assert lines[1].startswith("epoch 1: training accuracy ") and "(of 5 batches)" in lines[1]
@@ -112,7 +112,7 @@ def test_a_resumed_training_says_the_epoch_that_it_is_in(tmp_path, file, capfd):
     capfd.readouterr()
     first = []
 
-    class Watched(TrainingProgress):
+    class Watched(TrainingLog):
         def __call__(self, history):
             super().__call__(history)
             first.append(read(file))
@@ -126,4 +126,4 @@ def test_a_resumed_training_says_the_epoch_that_it_is_in(tmp_path, file, capfd):
 
 def test_the_last_known_loss_is_shown_while_a_device_holds_the_newer_ones():
     history = [Step(0, 1, batch_loss=0.7), Step(1, 1, batch_loss=0.6), Step(2, 1)]
-    assert TrainingProgress(2, 6)._figures(history) == {"epoch": 1, "epochs": 2, "step": 3, "loss": 0.6}
+    assert TrainingLog(2, 6)._figures(history) == {"epoch": 1, "epochs": 2, "step": 3, "loss": 0.6}

@@ -10,8 +10,8 @@ import torch
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning import checkpoints
 from gpt2_ablations.finetuning.batches import LoaderOrder
-from gpt2_ablations.finetuning.checkpoints import Checkpoint, Progress
-from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.checkpoints import Checkpoint, TrainingState
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
 from gpt2_ablations.gpt2.weights import RandomWeights
@@ -44,7 +44,7 @@ def finetuning(seed: int = 123, **options) -> Finetuning:
     if spec is None:
         inputs = inputs_from_tokens(experiment, tokens, context_positions(experiment, tokens, MODEL.n_positions))
     else:
-        plan = plan_features(spec, MODEL, tokens)
+        plan = lay_out_features(spec, MODEL, tokens)
         hidden = torch.cat(list(extract(spec, MODEL, plan, lambda: RandomWeights(MODEL, seed), CPU, 64)))
         inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), plan.context, 0.0, 0.0))
     classifier = build_classifier(experiment, MODEL, RandomWeights(MODEL, seed), seed)
@@ -149,7 +149,7 @@ def test_one_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp
         return b""
 
     monkeypatch.setattr(checkpoints, "safetensors_header", write_for_two_seconds)
-    one.save(Progress(1, 0.0, [Step(0, 1)], {}))
+    one.save(TrainingState(1, 0.0, [Step(0, 1)], {}))
     # From here on the last one's cost counts, and the time since then.
     now += 39
     assert not one.is_due(size)

@@ -11,7 +11,7 @@ from tests.finetuning.test_checkpoints import KINDS, finetuning
 
 
 def limit(training: Finetuning, messages: int, in_evaluation: bool = False) -> list[int]:
-    """Let the model raise what a full card makes torch raise when it takes more messages at a time.
+    """Let the model raise what a full GPU makes torch raise when it takes more messages at a time.
 
     Returns: a list that gets the size of each batch which was too large.
     """

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.loop import build_classifier
-from gpt2_ablations.gpt2.weights import CheckpointWeights, check_checkpoint
+from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
 from gpt2_ablations.settings.config import ModelConfig
 from gpt2_ablations.settings.constants import PAD_TOKEN, SPLITS
 from gpt2_ablations.settings.experiment import Experiment
@@ -89,8 +89,8 @@ def compute_features(experiment: Experiment, tokens: dict[str, TokenizedSplit], 
 
 
 def run_frozen_part(spec: FeatureSpec, tokens: dict[str, TokenizedSplit], file) -> Features:
-    plan = plan_features(spec, MODEL, tokens)
-    shards = extract(spec, MODEL, plan, lambda: CheckpointWeights(file, MODEL), CPU, max_memory_mb=64)
+    plan = lay_out_features(spec, MODEL, tokens)
+    shards = extract(spec, MODEL, plan, lambda: PretrainedWeights(file, MODEL), CPU, max_memory_mb=64)
     return Features(spec, split_features(plan, torch.cat(list(shards))), plan.context, 0.0, 0.0)
 
 
@@ -124,7 +124,7 @@ def test_both_kinds_of_file_are_saved_with_and_without_the_prefix(library):
 
 def test_saved_model_passes_the_check(library):
     _, file = library
-    check_checkpoint(file, MODEL)
+    check_pretrained_weights(file, MODEL)
 
 
 @pytest.mark.parametrize("blocks", range(MODEL.n_layer))
@@ -159,7 +159,7 @@ def test_classifier_s_logits_equal_the_library_s_hidden_states_through_the_head(
         inputs = inputs_from_tokens(experiment, tokens, context_positions(experiment, tokens, MODEL.n_positions))
     else:
         inputs = inputs_from_features(experiment, compute_features(experiment, tokens, file))
-    classifier = build_classifier(experiment, MODEL, CheckpointWeights(file, MODEL), SEED)
+    classifier = build_classifier(experiment, MODEL, PretrainedWeights(file, MODEL), SEED)
     generator = torch.Generator().manual_seed(9)
     head_weight, head_bias = (torch.randn(shape, generator=generator) for shape in ((MODEL.n_embd, 2), (2,)))
     with torch.no_grad():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.gpt2.weights import CheckpointWeights, RandomWeights, check_checkpoint
+from gpt2_ablations.gpt2.weights import PretrainedWeights, RandomWeights, check_pretrained_weights
 from gpt2_ablations.settings.config import ModelConfig
 
 C, N_POSITIONS, VOCABULARY = 8, 6, 50257
@@ -68,7 +68,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
 
 
-def refusal(file: Path, read=CheckpointWeights) -> str:
+def refusal(file: Path, read=PretrainedWeights) -> str:
     """The message that refuses a file: one line that begins with its path."""
     with pytest.raises(InputError) as error:
         read(file, MODEL)
@@ -81,7 +81,7 @@ def refusal(file: Path, read=CheckpointWeights) -> str:
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_every_tensor_is_read_under_the_classifier_s_name(prefix, tensors, file):
     save(tensors, file, prefix)
-    assert_equal(read_all(CheckpointWeights(file, MODEL)), tensors)
+    assert_equal(read_all(PretrainedWeights(file, MODEL)), tensors)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -90,15 +90,15 @@ def test_masks_and_the_tied_output_layer_are_skipped(prefix, tensors, file):
     masks |= {f"h.{index}.attn.masked_bias": torch.tensor(-1e4) for index in range(2)}
     stored = {prefix + name: tensor for name, tensor in (tensors | masks).items()}
     save_file(stored | {"lm_head.weight": tensors["wte.weight"].clone()}, file)
-    assert_equal(read_all(CheckpointWeights(file, MODEL)), tensors)
-    check_checkpoint(file, MODEL)
+    assert_equal(read_all(PretrainedWeights(file, MODEL)), tensors)
+    check_pretrained_weights(file, MODEL)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_types_are_read_as_float32(dtype, tensors, file):
     stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     save(stored, file)
-    assert_equal(read_all(CheckpointWeights(file, MODEL)), {name: t.float() for name, t in stored.items()})
+    assert_equal(read_all(PretrainedWeights(file, MODEL)), {name: t.float() for name, t in stored.items()})
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -193,7 +193,7 @@ def test_missing_file_names_the_command_that_makes_it(file):
 
 def test_whole_checkpoint_of_finite_numbers_passes_the_check(tensors, file):
     save(tensors, file)
-    check_checkpoint(file, MODEL)
+    check_pretrained_weights(file, MODEL)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -201,13 +201,13 @@ def test_whole_checkpoint_of_finite_numbers_passes_the_check(tensors, file):
 def test_single_number_that_is_not_finite_is_found_and_its_tensor_named(name, number, tensors, file):
     tensors[name].view(-1)[-1] = number
     save(tensors, file)
-    assert f"'{name}'" in refusal(file, check_checkpoint)
+    assert f"'{name}'" in refusal(file, check_pretrained_weights)
 
 
 def test_check_refuses_what_opening_refuses(tensors, file):
     del tensors["ln_f.bias"]
     save(tensors, file)
-    assert "lacks tensor 'ln_f.bias'" in refusal(file, check_checkpoint)
+    assert "lacks tensor 'ln_f.bias'" in refusal(file, check_pretrained_weights)
 
 
 MAPS = Path("/proc/self/maps")
@@ -233,7 +233,7 @@ def is_mapped(tensor: Tensor, ranges: list[range]) -> bool:
 @pytest.mark.parametrize("part", ["embeddings", "block", "final_norm"])
 def test_tensors_of_a_part_lie_in_the_mapped_file(part, tensors, file):
     save(tensors, file)
-    weights = CheckpointWeights(file, MODEL)
+    weights = PretrainedWeights(file, MODEL)
     read = weights.block(1) if part == "block" else getattr(weights, part)()
     ranges = mapped_ranges(file)
     assert [name for name, tensor in read.items() if not is_mapped(tensor, ranges)] == []
@@ -242,7 +242,7 @@ def test_tensors_of_a_part_lie_in_the_mapped_file(part, tensors, file):
 @needs_maps
 def test_part_is_unmapped_as_soon_as_its_tensors_are_dropped(tensors, file):
     save(tensors, file)
-    weights = CheckpointWeights(file, MODEL)
+    weights = PretrainedWeights(file, MODEL)
     assert mapped_ranges(file) == [], "opening checks names and shapes and keeps nothing"
     part = weights.block(0)
     assert mapped_ranges(file)
@@ -254,7 +254,7 @@ def test_part_is_unmapped_as_soon_as_its_tensors_are_dropped(tensors, file):
 @needs_maps
 def test_part_still_in_use_survives_the_dropping_of_another(tensors, file):
     save(tensors, file)
-    weights = CheckpointWeights(file, MODEL)
+    weights = PretrainedWeights(file, MODEL)
     first, second = weights.block(0), weights.block(1)
     del first
     gc.collect()
@@ -265,7 +265,7 @@ def test_part_still_in_use_survives_the_dropping_of_another(tensors, file):
 
 def test_checkpoint_replaced_after_opening_is_not_mixed_with_the_old_one(tensors, file):
     save(tensors, file)
-    weights = CheckpointWeights(file, MODEL)
+    weights = PretrainedWeights(file, MODEL)
     held = weights.block(0)
     replacement = file.with_suffix(".new")
     save({name: tensor + 1 for name, tensor in tensors.items()}, replacement)

@@ -1,4 +1,4 @@
-"""Trainings on a graphics card: each update is recorded and replayed, and where it cannot be, computed as it is."""
+"""Trainings on a GPU: each update is recorded and replayed, and where it cannot be, computed as it is."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from gpt2_ablations.settings.experiment import Experiment
 from tests.device import DEVICE
 from tests.oracle.test_fast_path import Case, check
 
-pytestmark = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a graphics card: make test-gpu")
+pytestmark = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU: make test-gpu")
 
 RECORDED = {
     "head alone": Experiment(trainable_layers="last_layer"),
@@ -55,14 +55,14 @@ def test_updates_whose_batches_differ_in_shape_are_computed_as_they_are(recorded
     assert not recorded
 
 
-@pytest.mark.parametrize("fault", ["asks the card", "is out of memory"])
+@pytest.mark.parametrize("fault", ["asks the GPU", "is out of memory"])
 def test_an_update_that_cannot_be_recorded_is_computed_as_it_is(fault, monkeypatch, recorded, capsys):
     compute = Finetuning._fixed_update
 
     def faulty(self, messages, weights):
         result = compute(self, messages, weights)
         if torch.cuda.is_current_stream_capturing():
-            _ = result.sum().item() if fault == "asks the card" else torch.empty(2**45, device=DEVICE)
+            _ = result.sum().item() if fault == "asks the GPU" else torch.empty(2**45, device=DEVICE)
         return result
 
     monkeypatch.setattr(Finetuning, "_fixed_update", faulty)

@@ -1,26 +1,26 @@
-"""Jobs on one graphics card: one computes, the next one starts CUDA meanwhile, and gets the card when it is free."""
+"""Jobs on one GPU: one computes, the next one starts CUDA meanwhile, and gets the GPU when it is free."""
 
 import subprocess
 import sys
 
 import pytest
 
-from gpt2_ablations.common.gpus import _nvidia_smi, users, visible_cards
+from gpt2_ablations.common.gpus import _nvidia_smi, users, visible_gpus
 from tests.device import DEVICE
 from tests.gpu_jobs import job_environment, tell
 
 pytestmark = pytest.mark.skipif(
-    DEVICE.type != "cuda" or len(visible_cards()) != 1, reason="needs one graphics card: make test-gpu"
+    DEVICE.type != "cuda" or len(visible_gpus()) != 1, reason="needs one GPU: make test-gpu"
 )
 
-# Takes the card, computes, and gives it back when told; ends when told again.
+# Takes the GPU, computes, and gives it back when told; ends when told again.
 JOB = """
 import sys, torch
-from gpt2_ablations.common.torch_setup import give_back_device, take_device
+from gpt2_ablations.common.torch_setup import release_device, take_device
 device = take_device("auto")
 print("took", torch.ones(3, device=device).sum().item(), flush=True)
 sys.stdin.readline()
-give_back_device(device)
+release_device(device)
 print("gave back", flush=True)
 sys.stdin.readline()
 """
@@ -45,20 +45,20 @@ def job(tmp_path):
         process.communicate()
 
 
-def test_the_next_job_waits_with_cuda_started_and_gets_the_card_before_the_first_one_ends(job):
+def test_the_next_job_waits_with_cuda_started_and_gets_the_gpu_before_the_first_one_ends(job):
     if users():
-        pytest.skip("someone else computes on the card")
+        pytest.skip("someone else computes on the GPU")
     first = job()
     assert first.stdout.readline() == "took 3.0\n"
     second = job()
-    assert second.stderr.readline() == "waiting for a graphics card: card 0 is held by another job\n"
+    assert second.stderr.readline() == "waiting for a GPU: GPU 0 is held by another job\n"
     seen = _nvidia_smi("--query-compute-apps=pid", "--format=csv,noheader").split()
     tell(first)
     assert first.stdout.readline() == "gave back\n"
     assert second.stdout.readline() == "took 3.0\n"
     assert first.poll() is None
     third = job()
-    assert third.stderr.readline() == "waiting for a graphics card: card 0 is held by another job\n"
+    assert third.stderr.readline() == "waiting for a GPU: GPU 0 is held by another job\n"
     second.kill()
     assert third.stdout.readline() == "took 3.0\n"
     # In a container nvidia-smi may show nobody.

@@ -22,7 +22,7 @@ from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.inference import prediction
 from gpt2_ablations.inference.export import export, whole_model
 from gpt2_ablations.inference.prediction import load_predictor
-from gpt2_ablations.inference.saved_models import load_kept_model
+from gpt2_ablations.inference.saved_models import load_saved_model
 from gpt2_ablations.settings.config import Config, load_config, model_folder
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.paths import Paths
@@ -140,8 +140,8 @@ def test_no_more_messages_than_a_window_are_read_ahead(runs, monkeypatch):
 def test_thousands_of_messages_stay_in_bounded_memory(runs, monkeypatch):
     """No call computes more positions than fit the memory that the configuration allows."""
     held = []
-    plan = prediction.plan_messages
-    monkeypatch.setattr(prediction, "plan_messages", lambda *a: held.append(made := plan(*a)) or made)
+    plan = prediction.lay_out_examples
+    monkeypatch.setattr(prediction, "lay_out_examples", lambda *a: held.append(made := plan(*a)) or made)
     monkeypatch.setattr(prediction, "tokens_per_shard", lambda model, mb: 5000)
     predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
     assert sum(1 for _ in predictor.predict(f"message {i}" for i in range(2500))) == 2500
@@ -150,7 +150,7 @@ def test_thousands_of_messages_stay_in_bounded_memory(runs, monkeypatch):
 
 def test_a_kept_file_holds_the_trained_tensors_and_the_settings_alone(runs):
     file = runs.train("last-block") / "model.safetensors"
-    kept, tensors = load_kept_model(file)
+    kept, tensors = load_saved_model(file)
     assert {name.split(".")[0] for name in tensors} == {"h", "ln_f", "head"}
     assert {name.split(".")[1] for name in tensors if name.startswith("h.")} == {"3"}
     metrics = json.loads((file.parent / "metrics.json").read_text())
@@ -315,7 +315,7 @@ def test_a_column_that_is_not_there_is_named(runs, capfd, tmp_path):
 
 
 def exported(runs: Runs, row: str, folder: Path, config: Config | None = None) -> Path:
-    kept = load_kept_model(runs.train(row) / "model.safetensors")
+    kept = load_saved_model(runs.train(row) / "model.safetensors")
     export(*kept, Paths((config or runs.config).results), folder)
     return folder
 
@@ -359,7 +359,7 @@ def test_a_batch_of_padded_messages_is_read_at_the_last_real_token(runs, tmp_pat
 
 def test_an_exported_folder_holds_the_tokenizer_as_transformers_reads_it(runs, tmp_path, shared):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    kept, tensors = load_kept_model(runs.train("flexible") / "model.safetensors")
+    kept, tensors = load_saved_model(runs.train("flexible") / "model.safetensors")
     results = tmp_path / "results"
     results.mkdir()
     for part in ("weights", "dataset"):
@@ -384,7 +384,7 @@ def test_an_export_into_a_folder_that_holds_something_is_refused(runs, tmp_path)
 
 def test_a_head_without_a_bias_gives_the_same_logits(runs):
     """The bias that moves into the final norm is no rounding error."""
-    kept, tensors = load_kept_model(runs.train("last-block") / "model.safetensors")
+    kept, tensors = load_saved_model(runs.train("last-block") / "model.safetensors")
     whole = dict(whole_model(kept, tensors, Paths(runs.config.results)))
     moved = whole["transformer.ln_f.bias"] - tensors["ln_f.bias"]
     torch.testing.assert_close(whole["score.weight"] @ moved, tensors["head.bias"], rtol=0, atol=1e-6)

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save_file
 
 from gpt2_ablations.cli import main
-from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.gpt2.weights import weight_shapes
 from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import environment
 
@@ -115,7 +115,7 @@ def the_line(err: str) -> str:
 def save_checkpoint(path: Path, model: dict = MODEL, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
     """Write a checkpoint of a model's dimensions; `changes` replace tensors by name, None leaves one out."""
     generator = torch.Generator().manual_seed(1)
-    shapes = checkpoint_shapes(ModelConfig(**model))
+    shapes = weight_shapes(ModelConfig(**model))
     tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()} | changes
     save_file({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, path)
     return tensors

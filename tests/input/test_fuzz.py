@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpt2_ablations.cli import parse
 from gpt2_ablations.data.dataset import parse_messages, read_split
 from gpt2_ablations.data.tokens import load_tokens
-from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.planning.workflow import make_workflow
 from gpt2_ablations.settings.constants import SPLITS
 from gpt2_ablations.settings.experiment import experiment_from_flags
 from tests.conftest import environment, fuzz_cases
@@ -151,7 +151,7 @@ def test_a_configuration_is_right_or_refused_with_one_line(project, files):
         return
     assert answer.out.startswith("fine: ") and answer.err == ""
     # What `check` calls fine, the workflow can plan and the command line can say.
-    plan = make_plan(
+    plan = make_workflow(
         yaml.safe_load((project.folder / "config.yaml").read_text()), [str(project.folder / "config.yaml")]
     )
     for row, experiment in plan.experiments.items():

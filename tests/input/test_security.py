@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.planning.workflow import without_secrets
+from gpt2_ablations.planning.workflow import sources_as_parameters
 from tests.conftest import CHECKOUT
 
 SOURCES = sorted((CHECKOUT / "src").rglob("*.py"))
@@ -122,9 +122,9 @@ def test_an_error_shows_no_secret_and_stays_in_its_line(text, shown):
 
 
 def test_parameters_that_are_printed_hold_no_secret_and_still_tell_sources_apart():
-    one, other = without_secrets(["https://u:hush@host/file", "https://u:hash@host/file"])
+    one, other = sources_as_parameters(["https://u:hush@host/file", "https://u:hash@host/file"])
     assert one != other and one.startswith("https://host/file ") and "hush" not in one
-    assert without_secrets(["data/file", "https://host/file"]) == ["data/file", "https://host/file"]
+    assert sources_as_parameters(["data/file", "https://host/file"]) == ["data/file", "https://host/file"]
 
 
 @pytest.mark.parametrize("key", ["results", "dataset", "tokenizer", "rows", "seeds", "published"])

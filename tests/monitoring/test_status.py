@@ -7,11 +7,11 @@ import time
 import pytest
 
 from gpt2_ablations.common.files import write_text_whole
-from gpt2_ablations.common.partials import home
+from gpt2_ablations.common.partials import process_namespace
 from gpt2_ablations.monitoring.status import STALE_SECONDS, Observer, look
 from gpt2_ablations.monitoring.status_report import format_change, format_status, watch
 from gpt2_ablations.planning.invocation_lock import hold_results
-from gpt2_ablations.planning.workflow import load_plan
+from gpt2_ablations.planning.workflow import load_workflow
 from gpt2_ablations.settings.paths import Paths
 from tests.conftest import CHECKOUT, write_yaml
 
@@ -40,7 +40,7 @@ class Folder:
             "device": "cpu",
         }
         file = write_yaml(self.folder / "override.yaml", override)
-        self.plan = load_plan([str(CHECKOUT / "config" / "config.yaml"), str(file)])
+        self.plan = load_workflow([str(CHECKOUT / "config" / "config.yaml"), str(file)])
         return self.plan
 
     def finish(self, row: str, seed: int = 123, test_acc: float = 0.93, **settings) -> None:
@@ -53,7 +53,12 @@ class Folder:
 
     def report(self, row: str, seed: int = 123, **said) -> None:
         """A progress file of a training, of this very process unless it says otherwise."""
-        said = {"state": "running", "home": home(), "process": os.getpid(), "phase": "training"} | said
+        said = {
+            "state": "running",
+            "namespace": process_namespace(),
+            "process": os.getpid(),
+            "phase": "training",
+        } | said
         write_text_whole(self.paths.progress(self.paths.row(row, seed)), json.dumps(said))
 
     def log(self, row: str, text: str, seed: int = 123) -> None:
@@ -93,7 +98,7 @@ def test_a_job_whose_process_is_gone_is_interrupted(results):
 
 
 def test_a_job_on_another_machine_lives_as_long_as_its_file_is_touched(results):
-    results.report("2", home="another", process=NO_PROCESS, **HALF)
+    results.report("2", namespace="another", process=NO_PROCESS, **HALF)
     assert results.states()["2"] == "running"
     file = results.paths.progress(results.paths.row("2", 123))
     old = time.time() - STALE_SECONDS - 60
@@ -142,7 +147,14 @@ def test_a_damaged_progress_file_ends_nothing(results, content):
 def test_features_and_downloads_that_run_are_named_before_the_rows(results):
     results.rows({"a": {}, "b": {"num_epochs": 1}})
     (file,) = results.plan.features("a", 123)
-    said = {"state": "running", "home": home(), "process": os.getpid(), "done": 3, "total": 12, "seconds_left": 9}
+    said = {
+        "state": "running",
+        "namespace": process_namespace(),
+        "process": os.getpid(),
+        "done": 3,
+        "total": 12,
+        "seconds_left": 9,
+    }
     write_text_whole(results.paths.progress(results.folder / file), json.dumps(said | {"phase": "features"}))
     weights = results.paths.progress(results.paths.weights("tiny"))
     write_text_whole(weights, json.dumps(said | {"phase": "download"}))

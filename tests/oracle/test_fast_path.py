@@ -20,11 +20,11 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning import features
 from gpt2_ablations.finetuning import loop as training
-from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.loop import Finetuning, build_classifier, count_parameters
 from gpt2_ablations.gpt2.model import Classifier
-from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, checkpoint_shapes
+from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, weight_shapes
 from gpt2_ablations.runs.result import Result
 from gpt2_ablations.settings import feature_spec as feature_spec_module
 from gpt2_ablations.settings.config import ModelConfig
@@ -109,7 +109,7 @@ class Case:
             return None
         generator = torch.Generator().manual_seed(self.data_seed)
         tensors = {}
-        for name, shape in checkpoint_shapes(self.model).items():
+        for name, shape in weight_shapes(self.model).items():
             drawn = torch.randn(shape, generator=generator)
             is_norm_weight = name.endswith("weight") and len(shape) == 1
             tensors[name] = 1 + 0.3 * drawn if is_norm_weight else 0.5 * drawn
@@ -220,7 +220,7 @@ def run_plain(case: Case, data: dict[str, plain.Messages], checkpoint: dict[str,
 def run_fast_path(
     case: Case, data: dict[str, plain.Messages], checkpoint: dict[str, Tensor] | None, one_shape: bool = False
 ) -> FastRun:
-    """The fast path; with one_shape as it runs on a graphics card, where batches do not differ in shape."""
+    """The fast path; with one_shape as it runs on a GPU, where batches do not differ in shape."""
     experiment, model = case.experiment, case.model
     tokens = {
         split: TokenizedSplit(
@@ -239,7 +239,7 @@ def run_fast_path(
         context = context_positions(experiment, tokens, model.n_positions)
         inputs = inputs_from_tokens(experiment, tokens, context)
     else:
-        plan = plan_features(spec, model, tokens)
+        plan = lay_out_features(spec, model, tokens)
         hidden = torch.cat(list(extract(spec, model, plan, open_weights, DEVICE, case.shard_mb)))
         context = plan.context
         inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), context, 0.0, 0.0))

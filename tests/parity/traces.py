@@ -25,7 +25,7 @@ class Tolerance:
 def tolerance(suite: str, row: str) -> Tolerance:
     """The tolerance for a row of the synthetic or the real suite, in float32."""
     if DEVICE.type == "cuda":
-        # A card sums in another order; it is held to ten times what holds for the frozen rows on the CPU.
+        # A GPU sums in another order; it is held to ten times what holds for the frozen rows on the CPU.
         return Tolerance(loss=1e-4, logit=1e-3, messages=1 if suite == "real" else 0)
     if suite == "real" and row in WHOLE_MODEL_ROWS:
         return Tolerance(loss=2e-4, logit=2e-3, messages=1)

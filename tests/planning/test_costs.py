@@ -7,11 +7,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.finetuning.features import Features, extract, plan_features, split_features
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
 from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
 from gpt2_ablations.gpt2.weights import RandomWeights
-from gpt2_ablations.planning.costs import Lengths, expected_lengths, feature_work, training_work
+from gpt2_ablations.planning.costs import Lengths, expected_lengths, feature_cost, training_cost
 from gpt2_ablations.settings.config import ModelConfig, load_config
 from gpt2_ablations.settings.experiment import make_experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
@@ -76,14 +76,14 @@ def row(request, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # whose products PyTorch does not count
     experiment = make_experiment({"weights": "random", "num_epochs": 2, "batch_size": 4} | request.param, "here")
     spec = feature_spec(experiment, MODEL, 1, "float32")
-    plan = spec and plan_features(spec, MODEL, tokens())
+    plan = spec and lay_out_features(spec, MODEL, tokens())
     return experiment, spec, plan, lambda: list(extract(spec, MODEL, plan, lambda: RandomWeights(MODEL, 1), CPU, 64))
 
 
 @pytest.mark.parametrize("row", FROZEN.values(), ids=FROZEN, indirect=True)
 def test_operations_of_the_frozen_part_are_counted(row):
     _, spec, _, run = row
-    assert feature_work(spec, MODEL, CONFIG, LENGTHS).operations == pytest.approx(counted(run), rel=0.01)
+    assert feature_cost(spec, MODEL, CONFIG, LENGTHS).operations == pytest.approx(counted(run), rel=0.01)
 
 
 @pytest.mark.parametrize("row", KINDS.values(), ids=KINDS, indirect=True)
@@ -96,16 +96,16 @@ def test_operations_of_the_training_are_counted(row):
         inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), plan.context, 0.0, 0.0))
     training = Finetuning(experiment, build_classifier(experiment, MODEL, RandomWeights(MODEL, 1), 1), inputs, 1, CPU)
     # Which messages are drawn for an evaluation is counted on average.
-    expected = training_work(experiment, MODEL, CONFIG, LENGTHS).operations
+    expected = training_cost(experiment, MODEL, CONFIG, LENGTHS).operations
     assert expected == pytest.approx(counted(training.run), rel=0.06)
 
 
 def test_more_of_anything_is_more_work():
     model = MODEL.model_copy(update={"n_embd": 64, "n_head": 4})
     row = make_experiment({"trainable_layers": "all"}, "here")
-    base = training_work(row, MODEL, CONFIG, LENGTHS)
-    wider = training_work(row, model, CONFIG, LENGTHS)
-    longer = training_work(
+    base = training_cost(row, MODEL, CONFIG, LENGTHS)
+    wider = training_cost(row, model, CONFIG, LENGTHS)
+    longer = training_cost(
         make_experiment({"trainable_layers": "all", "num_epochs": 10}, "here"), MODEL, CONFIG, LENGTHS
     )
     assert wider.operations > 2 * base.operations and wider.moved > 1.9 * base.moved

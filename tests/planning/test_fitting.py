@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2_ablations.planning.fitting import Machine, _changed, misfit, requests
-from gpt2_ablations.planning.workflow import load_plan
+from gpt2_ablations.planning.fitting import Machine, _changed, misfit, row_resources
+from gpt2_ablations.planning.workflow import load_workflow
 from tests.conftest import CHECKOUT, write_yaml
 
-LARGE = Machine(host_mb=64 * 1024, card_mb=None, cores=2)
+LARGE = Machine(host_mb=64 * 1024, gpu_mb=None, cores=2)
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     """The 19 rows of the document, on the CPU."""
     override = write_yaml(tmp_path_factory.mktemp("fitting") / "cpu.yaml", {"device": "cpu"})
-    return load_plan([str(CHECKOUT / "config" / "config.yaml"), str(override)])
+    return load_workflow([str(CHECKOUT / "config" / "config.yaml"), str(override)])
 
 
 def host_mb(plan, row: str, **options) -> int:
-    return max(request.host_mb for request in requests(plan, row, _changed(plan.config, options)).values())
+    return max(request.host_mb for request in row_resources(plan, row, _changed(plan.config, options)).values())
 
 
 def test_every_row_fits_a_large_machine(plan):
@@ -52,7 +52,7 @@ def test_an_option_that_costs_nothing_is_named_before_one_that_changes_numbers(p
     assert found.options.keys() == {"micro_batch_size"}
 
 
-def test_a_card_that_is_too_small_is_named_and_the_cpu_offered(plan):
-    on_card = plan.with_config(plan.config.model_copy(update={"device": "cuda"}))
-    found = misfit(on_card, "9", replace(LARGE, card_mb=16 * 1024))
-    assert "of a card, which has 16.0 GiB" in found.reason and found.options["device"] == "cpu"
+def test_a_gpu_that_is_too_small_is_named_and_the_cpu_offered(plan):
+    on_gpu = plan.with_config(plan.config.model_copy(update={"device": "cuda"}))
+    found = misfit(on_gpu, "9", replace(LARGE, gpu_mb=16 * 1024))
+    assert "of a GPU, which has 16.0 GiB" in found.reason and found.options["device"] == "cpu"

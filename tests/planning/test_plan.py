@@ -1,12 +1,12 @@
-"""The time of a whole run, where jobs share this machine's cores or cards."""
+"""The time of a whole run, where jobs share this machine's cores or GPUs."""
 
 import pytest
 
 from gpt2_ablations.planning import plan as run_plan
 from gpt2_ablations.planning.machine_speed import Speed
-from gpt2_ablations.planning.plan import RunPlan, plan_run
+from gpt2_ablations.planning.plan import Plan, plan_invocation
 from gpt2_ablations.planning.resources import jobs_at_once
-from gpt2_ablations.planning.workflow import Plan, make_plan
+from gpt2_ablations.planning.workflow import Workflow, make_workflow
 from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
@@ -17,25 +17,25 @@ JOBS = 19 + 11  # trainings, and files of features
 
 @pytest.fixture
 def planned(monkeypatch, tmp_path):
-    """The plan of the whole table on a machine of 16 cores and some cards, where nothing has run."""
+    """The plan of the whole table on a machine of 16 cores and some GPUs, where nothing has run."""
 
-    def make(cards: int) -> RunPlan:
+    def make(gpus: int) -> Plan:
         monkeypatch.setattr(run_plan, "measure_speed", lambda threads, device, precision: FAST)
-        monkeypatch.setattr(Plan, "cards", lambda self: cards)
+        monkeypatch.setattr(Workflow, "machine_gpus", lambda self: gpus)
         merged = load_yaml(CHECKOUT / "config" / "config.yaml") | {"results": str(tmp_path), "device": "cpu"}
         monkeypatch.chdir(CHECKOUT)
-        return plan_run(make_plan(merged, [], local=True, cores=16))
+        return plan_invocation(make_workflow(merged, [], local=True, cores=16))
 
     return make
 
 
-@pytest.mark.parametrize("cards", [1, 2])
-def test_on_cards_start_ups_count_beside_the_computing(planned, cards):
-    plan = planned(cards)
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_on_gpus_start_ups_count_beside_the_computing(planned, gpus):
+    plan = planned(gpus)
     all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
     start_ups = JOBS * 1.5 * FAST.started
     assert all_jobs > start_ups > all_jobs / 2
-    assert plan.seconds == pytest.approx((all_jobs - start_ups) / cards + start_ups / jobs_at_once(cards, 16))
+    assert plan.seconds == pytest.approx((all_jobs - start_ups) / gpus + start_ups / jobs_at_once(gpus, 16))
 
 
 def test_on_the_processor_jobs_take_all_cores_in_turn(planned):

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from gpt2_ablations.planning.resources import (
-    EXPECTED,
-    Messages,
-    feature_request,
+    EXPECTED_SIZE,
+    DataSize,
+    feature_resources,
     jobs_at_once,
-    parameters,
-    read_messages,
+    read_data_size,
     threads,
-    train_request,
+    trained_parameters,
+    training_resources,
 )
-from gpt2_ablations.planning.workflow import make_plan
+from gpt2_ablations.planning.workflow import make_workflow
 from gpt2_ablations.settings.config import load_config, load_models
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
@@ -33,14 +33,14 @@ SIZES = list(MODELS)
 ROW_1 = Experiment()
 
 
-def asked(experiment: Experiment = ROW_1, messages: Messages = EXPECTED, card: bool = False, **config):
+def asked(experiment: Experiment = ROW_1, messages: DataSize = EXPECTED_SIZE, gpu: bool = False, **config):
     changed = CONFIG.model_copy(update=config)
-    return train_request(experiment, MODELS[experiment.model_size], changed, messages, card, 4)
+    return training_resources(experiment, MODELS[experiment.model_size], changed, messages, gpu, 4)
 
 
-def asked_for_features(experiment: Experiment = ROW_1, messages: Messages = EXPECTED, card=False, **config):
+def asked_for_features(experiment: Experiment = ROW_1, messages: DataSize = EXPECTED_SIZE, gpu=False, **config):
     model, changed = MODELS[experiment.model_size], CONFIG.model_copy(update=config)
-    return feature_request(feature_spec(experiment, model, 1, "float32"), model, changed, messages, card, 4)
+    return feature_resources(feature_spec(experiment, model, 1, "float32"), model, changed, messages, gpu, 4)
 
 
 @pytest.mark.parametrize("measured", [m for m in MEASURED if m["peak_mb"]], ids=lambda measured: measured["case"])
@@ -48,7 +48,7 @@ def test_a_request_is_between_the_measured_peak_and_one_and_a_half_times_it(meas
     case = CASES[measured["case"]]
     write_tokens(tmp_path / "tokens.safetensors", case.messages)
     config = CONFIG.model_copy(update={"precision": case.precision, "micro_batch_size": case.micro_batch_size})
-    ratio = request(case, config, tmp_path / "tokens.safetensors", card=False).host_mb / measured["peak_mb"]
+    ratio = request(case, config, tmp_path / "tokens.safetensors", gpu=False).host_mb / measured["peak_mb"]
     assert 1.0 <= ratio <= 1.5
 
 
@@ -58,11 +58,11 @@ def test_frozen_full_and_lora_rows_of_three_sizes_are_recorded():
 
 
 @pytest.mark.parametrize("layers", ["last_layer", "last_block", "last_two_blocks", "all", "lora"])
-@pytest.mark.parametrize("card", [False, True])
-def test_a_larger_model_asks_for_more(layers, card):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_larger_model_asks_for_more(layers, gpu):
     for smaller, larger_size in itertools.pairwise(SIZES):
-        less = asked(Experiment(model_size=smaller, trainable_layers=layers), card=card)
-        more = asked(Experiment(model_size=larger_size, trainable_layers=layers), card=card)
+        less = asked(Experiment(model_size=smaller, trainable_layers=layers), gpu=gpu)
+        more = asked(Experiment(model_size=larger_size, trainable_layers=layers), gpu=gpu)
         assert less.host_mb < more.host_mb and less.device_mb < more.device_mb
         assert less.minutes <= more.minutes and less.disk_mb <= more.disk_mb
 
@@ -109,13 +109,13 @@ def test_each_retry_asks_for_twice_as_much():
 
 def test_features_on_disk_are_as_large_as_the_file():
     # 1,494 messages of 120 positions of 768 numbers.
-    messages = replace(EXPECTED, longest=120)
+    messages = replace(EXPECTED_SIZE, longest=120)
     assert asked_for_features(messages=messages).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
 
 
 def test_the_trained_parameters_are_the_document_s():
     counts = {
-        layers: parameters(Experiment(trainable_layers=layers, lora_rank=16), MODELS[SIZES[0]])
+        layers: trained_parameters(Experiment(trainable_layers=layers, lora_rank=16), MODELS[SIZES[0]])
         for layers in ("last_layer", "last_block", "all", "lora")
     }
     assert counts == {
@@ -127,38 +127,38 @@ def test_the_trained_parameters_are_the_document_s():
 
 
 def test_without_tokens_the_expected_messages_count_and_with_them_theirs(tmp_path):
-    assert read_messages(tmp_path / "none") == EXPECTED
+    assert read_data_size(tmp_path / "none") == EXPECTED_SIZE
     (tmp_path / "empty").touch()
-    assert read_messages(tmp_path / "empty") == EXPECTED
+    assert read_data_size(tmp_path / "empty") == EXPECTED_SIZE
     write_tokens(tmp_path / "tokens", {"train": 20, "validation": 3, "test": 4})
-    found = read_messages(tmp_path / "tokens")
+    found = read_data_size(tmp_path / "tokens")
     assert (found.number, found.training, found.longest) == (27, 20, 120)
 
 
-def test_threads_leave_every_card_its_job_and_one_that_starts_up():
+def test_threads_leave_every_gpu_its_job_and_one_that_starts_up():
     small = MODELS[SIZES[0]]
-    assert threads(small, card=False) == 16
-    assert threads(small, card=True, cores=8, cards=4) == 1
-    assert threads(small, card=True, cores=64, cards=4) == 4
-    assert threads(small, card=True) == 4
-    assert threads(small.model_copy(update={"n_embd": 32}), card=False) == 1
+    assert threads(small, gpu=False) == 16
+    assert threads(small, gpu=True, cores=8, gpus=4) == 1
+    assert threads(small, gpu=True, cores=64, gpus=4) == 4
+    assert threads(small, gpu=True) == 4
+    assert threads(small.model_copy(update={"n_embd": 32}), gpu=False) == 1
 
 
-@pytest.mark.parametrize("cards, cores, jobs", [(1, 2, 2), (1, 8, 4), (1, 16, 8), (1, 64, 8), (4, 8, 5), (8, 64, 15)])
-def test_more_jobs_than_cards_start_up_the_more_cores_there_are(cards, cores, jobs):
-    assert jobs_at_once(cards, cores) == jobs
-    assert threads(MODELS[SIZES[0]], card=True, cores=cores, cards=cards) * jobs <= max(cores, jobs)
+@pytest.mark.parametrize("gpus, cores, jobs", [(1, 2, 2), (1, 8, 4), (1, 16, 8), (1, 64, 8), (4, 8, 5), (8, 64, 15)])
+def test_more_jobs_than_gpus_start_up_the_more_cores_there_are(gpus, cores, jobs):
+    assert jobs_at_once(gpus, cores) == jobs
+    assert threads(MODELS[SIZES[0]], gpu=True, cores=cores, gpus=gpus) * jobs <= max(cores, jobs)
 
 
 @pytest.mark.parametrize(
     "device, local, gpus",
     [("cuda", True, 1), ("cuda", False, 1), ("auto", False, 1), ("cpu", False, 0), ("cpu", True, 0)],
 )
-def test_jobs_ask_for_a_card_where_the_configuration_says_so(device, local, gpus, monkeypatch):
+def test_jobs_ask_for_a_gpu_where_the_configuration_says_so(device, local, gpus, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
     merged = load_yaml("config/config.yaml") | {"device": device}
-    plan = make_plan(merged, [], local)
-    assert plan.gpus() == gpus
-    # On a card, what training holds is the card's.
-    request = plan.train_request("9", 4)
+    plan = make_workflow(merged, [], local)
+    assert plan.gpus_per_job() == gpus
+    # On a GPU, what training holds is the GPU's.
+    request = plan.training_resources("9", 4)
     assert request.device_mb > 25_000 and (request.host_mb > 25_000) == (gpus == 0)

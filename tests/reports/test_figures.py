@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.reports.figures import draw as pictures
-from gpt2_ablations.reports.figures.draw import PICTURES, draw_pictures, draw_row
+from gpt2_ablations.reports.figures.draw import FIGURES, draw_figures, draw_row
 from gpt2_ablations.reports.figures.place_labels import place_labels
 from gpt2_ablations.settings.labels import load_defaults, row_labels
 from tests.results_folder import Results, whole_table
@@ -45,19 +45,19 @@ def table(tmp_path_factory) -> tuple[Results, Path]:
     results = whole_table(Results(folder))
     results.add_published("1", note=NOTE)
     (results.folder("12", 123) / "metrics.json").unlink()
-    draw_pictures(results.config, results.experiments, folder / "pictures")
+    draw_figures(results.config, results.experiments, folder / "pictures")
     return results, folder / "pictures"
 
 
 def test_every_picture_is_written_as_svg_and_png(table):
-    names = {f"{name}.{suffix}" for name in PICTURES for suffix in ("svg", "png")}
+    names = {f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png")}
     assert {file.name for file in table[1].iterdir()} == names
-    for name in PICTURES:
+    for name in FIGURES:
         width, height = png_size(table[1] / f"{name}.png")
         assert width > 1000 and height > 500
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_row_is_labelled_by_what_it_changes(table, name):
     results, folder = table
     shown = " ".join(texts(folder / f"{name}.svg"))
@@ -65,7 +65,7 @@ def test_every_row_is_labelled_by_what_it_changes(table, name):
         assert label in shown
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_axes_note_and_missing_rows_are_named(table, name):
     shown = texts(table[1] / f"{name}.svg")
     for label in [*AXES[name], NOTE]:
@@ -104,7 +104,7 @@ def few_rows(results: Results, *rows: str) -> dict:
 def test_the_same_runs_give_the_same_bytes(results, tmp_path):
     for row in ("1", "6"):
         results.add_published(row)
-    drawn = [draw_pictures(results.config, few_rows(results, "1", "6"), tmp_path / name) for name in ("a", "b")]
+    drawn = [draw_figures(results.config, few_rows(results, "1", "6"), tmp_path / name) for name in ("a", "b")]
     for first, second in zip(*drawn):
         assert first.read_bytes() == second.read_bytes()
 
@@ -112,20 +112,20 @@ def test_the_same_runs_give_the_same_bytes(results, tmp_path):
 def test_several_seeds_show_their_mean_and_each(three_seeds, tmp_path):
     for seed in (1, 2, 3):
         three_seeds.add_published("1", seed)
-    draw_pictures(three_seeds.config, few_rows(three_seeds, "1", "2"), tmp_path)
+    draw_figures(three_seeds.config, few_rows(three_seeds, "1", "2"), tmp_path)
     assert {"mean over seeds, with 95% interval", "single seeds", "published"} <= set(texts(tmp_path / "accuracy.svg"))
     assert any("Thin: 3 seeds." in text for text in texts(tmp_path / "loss_curves.svg"))
 
 
 def test_pictures_without_any_run_say_so(results, tmp_path):
-    draw_pictures(results.config, few_rows(results, "1", "2"), tmp_path)
+    draw_figures(results.config, few_rows(results, "1", "2"), tmp_path)
     assert "No row has run yet." in texts(tmp_path / "accuracy.svg")
     assert "No row has run yet." in texts(tmp_path / "time.svg")
 
 
 def test_a_table_too_long_for_a_picture_is_cut_and_says_so(results, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_ROWS", 1)
-    draw_pictures(results.config, few_rows(results, "1", "2"), tmp_path)
+    draw_figures(results.config, few_rows(results, "1", "2"), tmp_path)
     shown = texts(tmp_path / "gap.svg")
     assert "The first 1 of 2 rows; `rows` in the configuration selects others." in shown
     assert "2: first token" not in shown

@@ -70,7 +70,7 @@ def test_ratios_are_of_the_row_to_its_reference(results, answer):
     assert measure(text, "Peak memory (host)") == ["1,000 MiB", "2,500 MiB", "2.50×"]
 
 
-def test_on_a_graphics_card_its_own_memory_counts(results, answer):
+def test_on_a_graphics_gpu_its_own_memory_counts(results, answer):
     for row, memory in (("1", 4000.0), ("2", 1000.0)):
         results.add(row, peak_memory_mb={"host": 900.0, "device": memory})
     assert measure(answer(results), "Peak memory (device)")[2] == "0.25×"

@@ -96,7 +96,7 @@ def test_only_positions_that_reach_the_loss_are_attended(options, attended):
     [("last_layer", 12), ("last_block", 11), ("last_two_blocks", 10), ("all", None), ("lora", None)],
 )
 def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
-    assert Experiment(trainable_layers=layers).blocks_run_frozen(12) == blocks
+    assert Experiment(trainable_layers=layers).n_frozen_blocks(12) == blocks
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A SLURM of two nodes on this machine, with graphics cards that are pretended: started, watched and stopped."""
+"""A SLURM of two nodes on this machine, with GPUs that are pretended: started, watched and stopped."""
 
 import contextlib
 import importlib.util
@@ -62,7 +62,7 @@ PartitionName=gpu Nodes={names} MaxTime=60 State=UP
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=8000"
-    " Gres=gpu:{cards} State=UNKNOWN"
+    " Gres=gpu:{gpus} State=UNKNOWN"
 )
 
 
@@ -98,7 +98,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> ob
 
 
 class Lab:
-    """A running SLURM: partitions `cpu` and `gpu`, both of node1 and node2, each of 4 CPUs, 8000 MB and 2 cards."""
+    """A running SLURM: partitions `cpu` and `gpu`, both of node1 and node2, each of 4 CPUs, 8000 MB and 2 GPUs."""
 
     def __init__(self) -> None:
         # munged wants a path to its socket that everybody may pass.
@@ -220,11 +220,11 @@ class Lab:
         nodes = []
         for number, (name, port) in enumerate(zip(NODES, ports[1:])):
             first = number * CARDS_A_NODE
-            for card in range(first, first + CARDS_A_NODE):
+            for gpu in range(first, first + CARDS_A_NODE):
                 # SLURM refuses plain files as devices; this one is /dev/null under another name.
-                os.mknod(self.folder / "dev" / f"nvidia{card}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+                os.mknod(self.folder / "dev" / f"nvidia{gpu}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
             gres.append(f"NodeName={name} Name=gpu File={self.folder}/dev/nvidia[{first}-{first + CARDS_A_NODE - 1}]")
-            nodes.append(NODE.format(name=name, host=host, port=port, cards=CARDS_A_NODE))
+            nodes.append(NODE.format(name=name, host=host, port=port, gpus=CARDS_A_NODE))
         self._install(
             "slurm.conf",
             SLURM_CONF.format(

@@ -1,4 +1,4 @@
-"""What the profile asks for, seen on a machine without a card: a login node."""
+"""What the profile asks for, seen on a machine without a GPU: a login node."""
 
 import re
 from importlib.util import find_spec
@@ -11,12 +11,12 @@ pytestmark = pytest.mark.skipif(
 PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 
 
-@pytest.mark.parametrize(("device", "cards"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
-def test_a_login_node_s_own_cards_do_not_count(workshop, device, cards):
-    """Whatever this machine has: a job asks for a card unless the table is for the CPU."""
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
+def test_a_login_node_s_own_gpus_do_not_count(workshop, device, gpus):
+    """Whatever this machine has: a job asks for a GPU unless the table is for the CPU."""
     workshop.override(device=device)
     printed = workshop.run(*PROFILE, "--dry-run").stdout
     jobs = re.findall(r"rule (extract_features|train):.*?resources: ([^\n]*)", printed, flags=re.DOTALL)
     assert len(jobs) == 3
     for _, resources in jobs:
-        assert f"gpu={cards}" in resources and "slurm_partition=gpu" in resources
+        assert f"gpu={gpus}" in resources and "slurm_partition=gpu" in resources

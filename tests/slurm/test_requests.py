@@ -3,7 +3,7 @@
 import re
 
 
-def test_training_and_features_ask_for_one_card_and_light_rules_are_no_jobs(lab, cluster):
+def test_training_and_features_ask_for_one_gpu_and_light_rules_are_no_jobs(lab, cluster):
     cluster.override(device="auto")
     # Long enough to be looked at.
     cluster.rows({"1": {}, "2": {"trainable_layers": "all", "num_epochs": 100}})
@@ -18,7 +18,7 @@ def test_training_and_features_ask_for_one_card_and_light_rules_are_no_jobs(lab,
     assert (cluster.results / "table.md").exists() and (cluster.results / "plots" / "rows" / "curves_2.svg").exists()
 
 
-def test_a_table_for_the_cpu_asks_for_no_card(lab, cluster):
+def test_a_table_for_the_cpu_asks_for_no_gpu(lab, cluster):
     cluster.run("row_2")
     (job,) = lab.jobs_in(cluster.folder)
     assert "TresPerJob" not in job

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from gpt2_ablations.gpt2.weights import checkpoint_shapes
+from gpt2_ablations.gpt2.weights import weight_shapes
 from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import CHECKOUT, environment, write_yaml
 
@@ -81,7 +81,7 @@ def make_workshop(folder: Path) -> Workshop:
     shutil.copy(CHECKOUT / "Snakefile", folder)
     messages = [f"ham\tsee you at {i}\nspam\twin a prize {i}" for i in range(70)]
     (folder / "messages.tsv").write_text("\n".join(messages) + "\n")
-    shapes = checkpoint_shapes(ModelConfig(**DIMENSIONS, source="-"))
+    shapes = weight_shapes(ModelConfig(**DIMENSIONS, source="-"))
     generator = torch.Generator().manual_seed(1)
     save_file(
         {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()},
@@ -127,12 +127,12 @@ def finished(finished_workshop, tmp_path) -> Workshop:
 
 
 @pytest.fixture
-def two_cards(tmp_path, monkeypatch):
-    """A machine that shows two cards: a stand-in prints what nvidia-smi prints. Rows still run on the processor."""
+def two_gpus(tmp_path, monkeypatch):
+    """A machine that shows two GPUs: a stand-in prints what nvidia-smi prints. Rows still run on the processor."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    cards = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
-    program.write_text(f"#!/bin/sh\nprintf '{cards}'\n")
+    gpus = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
+    program.write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -1,4 +1,4 @@
-"""Jobs on graphics cards, as far as a machine without one shows: a stand-in prints what nvidia-smi prints."""
+"""Jobs on GPUs, as far as a machine without one shows: a stand-in prints what nvidia-smi prints."""
 
 import re
 
@@ -15,14 +15,14 @@ def admitted(finished, *arguments: str) -> dict[str, str]:
     return dict(re.findall(r'(\w+)=(?:Resource\("\w+", )?(\d+)', re.search(r"Provided resources: (.*)", said)[1]))
 
 
-def test_as_many_jobs_as_cards_and_one_that_starts_up_are_admitted(finished, two_cards):
+def test_as_many_jobs_as_gpus_and_one_that_starts_up_are_admitted(finished, two_gpus):
     finished.override(device="auto")
     assert admitted(finished)["gpu"] == "3"
     assert admitted(finished, "--resources", "gpu=1")["gpu"] == "1"
 
 
-def test_a_row_without_features_starts_beside_features_that_would_fill_all_places(finished, two_cards):
-    """Else the cards would stand idle while a slow disk takes the features."""
+def test_a_row_without_features_starts_beside_features_that_would_fill_all_places(finished, two_gpus):
+    """Else the GPUs would stand idle while a slow disk takes the features."""
     rows = {
         "no-mask": {"disable_causal_mask": True},
         "flexible": {"trainable_token_pos": "flexible"},
@@ -36,12 +36,12 @@ def test_a_row_without_features_starts_beside_features_that_would_fill_all_place
     assert sorted(started) == ["extract_features", "extract_features", "train"]
 
 
-def test_rows_on_the_processor_need_no_card_and_share_the_machine_s_memory(finished, two_cards):
+def test_rows_on_the_processor_need_no_gpu_and_share_the_machine_s_memory(finished, two_gpus):
     limits = admitted(finished)
     assert "gpu" not in limits and int(limits["mem_mb"]) > 0
 
 
-def test_a_job_for_a_card_asks_for_one_and_leaves_cores_to_the_others(finished, two_cards):
+def test_a_job_for_a_gpu_asks_for_one_and_leaves_cores_to_the_others(finished, two_gpus):
     finished.override(device="cuda", seeds=[5])
     planned = finished.run("--dry-run", "row_2").stdout
     assert re.search(r"rule train:.*resources: .*gpu=1\b", planned, flags=re.DOTALL)
@@ -62,7 +62,7 @@ def test_training_takes_its_device_when_all_is_loaded_and_gives_it_back_before_i
     monkeypatch.setattr(jobs, "build_classifier", noted("loaded", jobs.build_classifier))
     monkeypatch.setattr(jobs, "take_device", noted("device taken", jobs.take_device))
     monkeypatch.setattr(Finetuning, "run", noted("clock starts", Finetuning.run))
-    monkeypatch.setattr(jobs, "give_back_device", noted("device given back", jobs.give_back_device))
+    monkeypatch.setattr(jobs, "release_device", noted("device given back", jobs.release_device))
     monkeypatch.setattr(jobs, "write_run", noted("written", jobs.write_run))
     config = load_config(["config/config.yaml", "override.yaml"])
     (features,) = (finished.results / "features").glob("*.safetensors")
@@ -85,6 +85,6 @@ def test_features_give_their_device_back_when_all_are_computed_and_before_all_ar
         assert not output.exists()
         given_back.append(len(shards))
 
-    monkeypatch.setattr(jobs, "give_back_device", note)
+    monkeypatch.setattr(jobs, "release_device", note)
     jobs.extract_features(config, spec, output)
     assert len(shards) > 2 and given_back == [len(shards)]

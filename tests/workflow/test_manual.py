@@ -72,7 +72,7 @@ ELSEWHERE = {
     "make setup-slurm": "Makefile, test-slurm",
     **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},
     "make bench": "no test: it takes half an hour and judges nothing",
-    "make test-gpu": "no test: it needs a graphics card",
+    "make test-gpu": "no test: it needs a GPU",
     "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet": SLURM,

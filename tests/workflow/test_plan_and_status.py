@@ -151,8 +151,8 @@ def test_a_long_run_begins_with_the_plan_of_the_rows_that_it_will_train(workshop
 
 
 @pytest.mark.parametrize(("device", "is_long"), [("cpu", True), ("auto", False)])
-def test_a_run_that_is_long_on_the_processor_and_short_on_a_card_begins_there_without_the_plan(
-    workshop, small_model, two_cards, device, is_long
+def test_a_run_that_is_long_on_the_processor_and_short_on_a_gpu_begins_there_without_the_plan(
+    workshop, small_model, two_gpus, device, is_long
 ):
     workshop.rows({"1": small_model | {"trainable_layers": "all", "num_epochs": 5}})
     workshop.override(device=device)

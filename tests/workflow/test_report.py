@@ -3,13 +3,13 @@
 import shutil
 
 FILES = ["table.md", "table.csv", "comparison.md", "interpretation.md"]
-PICTURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
+FIGURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
 
 
 def test_one_run_makes_every_file(finished_workshop):
     results = finished_workshop.results
     wanted = [results / name for name in FILES]
-    wanted += [results / "plots" / f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")]
+    wanted += [results / "plots" / f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
     assert [file for file in wanted if not file.is_file() or not file.stat().st_size] == []
 
 

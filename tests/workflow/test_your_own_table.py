@@ -10,7 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gpt2_ablations.gpt2.weights import check_checkpoint
+from gpt2_ablations.gpt2.weights import check_pretrained_weights
 from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import CHECKOUT, environment
 
@@ -67,7 +67,7 @@ def test_the_example_runs_as_it_stands(tmp_path):
     odd = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
     odd |= {f"transformer.h.{i}.attn.masked_bias": tensors["ln_f.bias"][:1].clone() for i in range(model.n_layer)}
     save_file(odd | {"lm_head.weight": tensors["wte.weight"].clone()}, tmp_path / "odd.safetensors")
-    check_checkpoint(tmp_path / "odd.safetensors", model)
+    check_pretrained_weights(tmp_path / "odd.safetensors", model)
 
 
 @pytest.mark.parametrize("name", ["distilgpt2"])

@@ -15,12 +15,12 @@ from gpt2_ablations.planning.first_screen import first_screen
 from gpt2_ablations.planning.module_use import check_module, module_config
 from gpt2_ablations.settings.paths import MODEL_FILE
 from gpt2_ablations.planning.resources import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
-from gpt2_ablations.planning.invocation_lock import hold_results, how_to_go_on, was_killed_in, who_works_in
+from gpt2_ablations.planning.invocation_lock import hold_results, how_to_resume, was_killed_in, holder_of
 from gpt2_ablations.planning.targets import check_targets
 from gpt2_ablations.common.source_code import TRAINING_CODE, code
 from gpt2_ablations.common.hashing import digest
 from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
-from gpt2_ablations.planning.workflow import make_plan, sources_made_here, without_secrets, write_config
+from gpt2_ablations.planning.workflow import make_workflow, sources_made_here, sources_as_parameters, write_config
 
 # A cluster is told how many jobs to hold (`--jobs`), this machine how many cores. While a Snakefile is read, that is all
 # Snakemake says of where jobs will run.
@@ -35,19 +35,19 @@ try:
     if IS_MODULE:
         check_module(workflow.modifier.path_modifier.prefix)
         config, ORIGINS = module_config(config, CHECKOUT)
-    PLAN = make_plan(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
+    WORKFLOW = make_workflow(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
     if workflow.is_main_process and not IS_MODULE:
-        check_targets(PLAN, sys.argv[1:])
+        check_targets(WORKFLOW, sys.argv[1:])
 except InputError as error:
     sys.exit(f"error: {error}")
 
-PATHS = PLAN.paths
+PATHS = WORKFLOW.paths
 # A dry run may go on; a second run is refused, by Snakemake or at its start, though not always in plain words.
-other_run = who_works_in(Path(PATHS.results)) if workflow.is_main_process else None
+other_run = holder_of(Path(PATHS.results)) if workflow.is_main_process else None
 if other_run:
     print(f"note: {PATHS.results}: another run works there ({other_run})", file=sys.stderr)
 elif workflow.is_main_process and was_killed_in(Path(PATHS.results)) and "--unlock" not in sys.argv:
-    print(f"note: {PATHS.results}: {how_to_go_on(workflow.configfiles)}", file=sys.stderr)
+    print(f"note: {PATHS.results}: {how_to_resume(workflow.configfiles)}", file=sys.stderr)
 
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
@@ -61,10 +61,10 @@ PREFIX += f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PY
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:
-    # Each card runs one job (see cards.py); others start up and load meanwhile, and not all of them extract features.
+    # Each GPU runs one job (see GPUs.py); others start up and load meanwhile, and not all of them extract features.
     # `--resources gpu=N` overrides it.
-    if PLAN.cards():
-        shared_by = (PLAN.cards(), PLAN.cores or usable_cores())
+    if WORKFLOW.machine_gpus():
+        shared_by = (WORKFLOW.machine_gpus(), WORKFLOW.cores or usable_cores())
         workflow.global_resources.setdefault("gpu", jobs_at_once(*shared_by))
         workflow.global_resources.setdefault("features", features_at_once(*shared_by))
     # Jobs that together ask for more memory than there is wait; one that asks for more than all runs alone.
@@ -87,7 +87,7 @@ def begin():
     """Keep other runs out of the results folder, and write the configuration that jobs read."""
     try:
         hold_results(Path(PATHS.results))
-        write_config(PLAN.config, PATHS.config)
+        write_config(WORKFLOW.config, PATHS.config)
     except InputError as error:
         sys.exit(f"error: {error}")
 
@@ -96,7 +96,7 @@ onstart:
     begin()
     jobs = list(workflow.dag.needrun_jobs())
     trained = dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train")
-    print(first_screen(PLAN, Counter(job.rule.name for job in jobs), list(trained)), file=sys.stderr)
+    print(first_screen(WORKFLOW, Counter(job.rule.name for job in jobs), list(trained)), file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module, and does not say yet whether this is a dry run, which writes it too.

@@ -1,6 +1,6 @@
 rule fetch_messages:
     input:
-        sources=sources_made_here(PLAN.config.dataset.sources),
+        sources=sources_made_here(WORKFLOW.config.dataset.sources),
     output:
         PATHS.messages,
     log:
@@ -12,8 +12,8 @@ rule fetch_messages:
         **LIGHT,
     params:
         config=CONFIG,
-        sources=lambda wildcards: without_secrets(PLAN.config.dataset.sources),
-        sha256=PLAN.config.dataset.sha256,
+        sources=lambda wildcards: sources_as_parameters(WORKFLOW.config.dataset.sources),
+        sha256=WORKFLOW.config.dataset.sha256,
     shell:
         "python3 -m gpt2_ablations fetch_messages --log {log:q} --config {params.config:q}"
 
@@ -52,7 +52,7 @@ rule split_messages:
         **LIGHT,
     params:
         config=CONFIG,
-        written=lambda wildcards: json.dumps(vars(PLAN.config.dataset.format)),
+        written=lambda wildcards: json.dumps(vars(WORKFLOW.config.dataset.format)),
     shell:
         "python3 -m gpt2_ablations split_messages --log {log:q} --config {params.config:q}"
 
@@ -60,7 +60,7 @@ rule split_messages:
 rule tokenize:
     input:
         splits=rules.split_messages.output,
-        tokenizer=PLAN.tokenizer_files(),
+        tokenizer=WORKFLOW.tokenizer_files(),
         code=code("data/tokens"),
     output:
         PATHS.tokens,
@@ -73,6 +73,6 @@ rule tokenize:
         **LIGHT,
     params:
         config=CONFIG,
-        tokenizer=PLAN.config.tokenizer.name,
+        tokenizer=WORKFLOW.config.tokenizer.name,
     shell:
         "python3 -m gpt2_ablations tokenize --log {log:q} --config {params.config:q}"

@@ -35,7 +35,7 @@ rule pretrain_miniature:
         model=lambda wildcards, output: next(
             (
                 json.dumps({name: model.model_dump()})
-                for name, model in PLAN.models.items()
+                for name, model in WORKFLOW.models.items()
                 if model.source == output[0]
             ),
             None,

@@ -1,10 +1,10 @@
 from gpt2_ablations.reports.figures import MOST_ROWS
 
-RUNS = [file for row in PLAN.selected for file in PLAN.run_files(row)]
+RUNS = [file for row in WORKFLOW.selected for file in WORKFLOW.run_files(row)]
 # A digest: Snakemake keeps a rule's parameters beside each of its outputs.
-SETTINGS = digest("\n".join(f"{row} {' '.join(experiment.flags())}" for row, experiment in PLAN.selected.items()))
-DRAWN = list(PLAN.selected)[:MOST_ROWS]
-PICTURES = {
+SETTINGS = digest("\n".join(f"{row} {' '.join(experiment.flags())}" for row, experiment in WORKFLOW.selected.items()))
+DRAWN = list(WORKFLOW.selected)[:MOST_ROWS]
+FIGURES = {
     "accuracy": "Test accuracy of all rows",
     "time": "Training time against test accuracy",
     "gap": "Gap between training and validation accuracy",
@@ -13,7 +13,7 @@ PICTURES = {
 }
 TABLES = {"table": "Table", "comparison": "Published and reproduced", "interpretation": "Interpretation"}
 REPORTS = ["table", "compare", "interpret", "draw", "draw_rows", "pages"]
-LABELS = PLAN.report_labels()
+LABELS = WORKFLOW.report_labels()
 README = CHECKOUT / "README.md"
 
 
@@ -43,7 +43,7 @@ rule table:
 rule compare:
     input:
         runs=rules.table.output.data,
-        published=PLAN.config.published,
+        published=WORKFLOW.config.published,
         code=code(
             "reports/comparison",
             "settings/labels",
@@ -72,7 +72,7 @@ rule compare:
 rule interpret:
     input:
         runs=rules.table.output.data,
-        questions=PLAN.config.comparisons,
+        questions=WORKFLOW.config.comparisons,
         code=code(
             "reports/interpretation",
             "settings/labels",
@@ -103,7 +103,7 @@ rule interpret:
 rule draw:
     input:
         runs=rules.table.output.data,
-        published=PLAN.config.published,
+        published=WORKFLOW.config.published,
         code=code(
             "reports/figures/curves",
             "reports/figures/style",
@@ -116,7 +116,7 @@ rule draw:
             "reports/statistics",
         ),
     output:
-        png=[f"{PATHS.plots}/{name}.png" for name in PICTURES],
+        png=[f"{PATHS.plots}/{name}.png" for name in FIGURES],
         svg=[
             report(
                 f"{PATHS.plots}/{name}.svg",
@@ -124,7 +124,7 @@ rule draw:
                 category="Pictures",
                 labels={"picture": title},
             )
-            for name, title in PICTURES.items()
+            for name, title in FIGURES.items()
         ],
     log:
         f"{LOGS}/draw.log",
@@ -177,7 +177,7 @@ rule pages:
     input:
         runs=rules.table.output.data,
         tables=[PATHS.table, PATHS.comparison, PATHS.interpretation],
-        configuration=[PLAN.config.experiments, PLAN.config.models],
+        configuration=[WORKFLOW.config.experiments, WORKFLOW.config.models],
         code=code("settings/labels", "reports/pages", "runs/finished_runs"),
     output:
         tables=[
@@ -214,7 +214,7 @@ rule pages:
     params:
         config=CONFIG,
         rows=lambda wildcards: SETTINGS,
-        settings=lambda wildcards: PLAN.config.model_dump_json(),
+        settings=lambda wildcards: WORKFLOW.config.model_dump_json(),
     shell:
         "python3 -m gpt2_ablations pages --log {log:q} --config {params.config:q}"
 

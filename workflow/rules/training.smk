@@ -1,8 +1,8 @@
 rule extract_features:
     input:
         tokens=PATHS.tokens,
-        weights=lambda wildcards: ancient(PLAN.feature_weights(wildcards.identity)),
-        digest=lambda wildcards: PLAN.digests(PLAN.feature_weights(wildcards.identity)),
+        weights=lambda wildcards: ancient(WORKFLOW.feature_weights(wildcards.identity)),
+        digest=lambda wildcards: WORKFLOW.digests(WORKFLOW.feature_weights(wildcards.identity)),
         code=code("settings/feature_spec", "finetuning/features", "gpt2/model", "data/tokens", "gpt2/weights"),
     output:
         f"{PATHS.results}/features/{{identity}}.safetensors",
@@ -10,20 +10,20 @@ rule extract_features:
         f"{LOGS}/extract_features/{{identity}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{identity}}.tsv"
-    # On cards starting up takes longer than computing: rows that wait for features should be able to start early.
-    priority: int(PLAN.cards() > 0)
+    # On GPUs starting up takes longer than computing: rows that wait for features should be able to start early.
+    priority: int(WORKFLOW.machine_gpus() > 0)
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: PLAN.threads(PLAN.spec(wildcards.identity).model_size)
+    threads: lambda wildcards: WORKFLOW.threads(WORKFLOW.spec(wildcards.identity).model_size)
     resources:
-        gpu=PLAN.gpus(),
-        features=int(PLAN.cards() > 0),
-        mem_mb=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).mem_mb(attempt),
-        runtime=lambda wildcards, attempt, threads: PLAN.feature_request(wildcards.identity, threads).runtime(attempt),
-        disk_mb=lambda wildcards, threads: PLAN.feature_request(wildcards.identity, threads).disk_mb,
+        gpu=WORKFLOW.gpus_per_job(),
+        features=int(WORKFLOW.machine_gpus() > 0),
+        mem_mb=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: WORKFLOW.feature_resources(wildcards.identity, threads).disk_mb,
     params:
         config=CONFIG,
-        spec=lambda wildcards: json.dumps(vars(PLAN.spec(wildcards.identity))),
+        spec=lambda wildcards: json.dumps(vars(WORKFLOW.spec(wildcards.identity))),
     shell:
         "python3 -m gpt2_ablations extract_features --log {log:q} --config {params.config:q} --spec {params.spec:q} --output {output:q}"
 
@@ -31,49 +31,49 @@ rule extract_features:
 rule train:
     input:
         tokens=PATHS.tokens,
-        features=lambda wildcards: PLAN.features(wildcards.row, int(wildcards.seed)),
-        weights=lambda wildcards: ancient(PLAN.row_weights(wildcards.row)),
-        digest=lambda wildcards: PLAN.digests(PLAN.row_weights(wildcards.row)),
+        features=lambda wildcards: WORKFLOW.features(wildcards.row, int(wildcards.seed)),
+        weights=lambda wildcards: ancient(WORKFLOW.row_weights(wildcards.row)),
+        digest=lambda wildcards: WORKFLOW.digests(WORKFLOW.row_weights(wildcards.row)),
         code=code(*TRAINING_CODE),
     output:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/predictions.csv",
-        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * PLAN.config.keep_models,
+        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * WORKFLOW.config.keep_models,
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{row}}/seed-{{seed}}.tsv"
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: PLAN.threads(PLAN.experiments[wildcards.row].model_size)
+    threads: lambda wildcards: WORKFLOW.threads(WORKFLOW.experiments[wildcards.row].model_size)
     resources:
-        gpu=PLAN.gpus(),
-        mem_mb=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).mem_mb(attempt),
-        runtime=lambda wildcards, attempt, threads: PLAN.train_request(wildcards.row, threads).runtime(attempt),
-        disk_mb=lambda wildcards, threads: PLAN.train_request(wildcards.row, threads).disk_mb,
+        gpu=WORKFLOW.gpus_per_job(),
+        mem_mb=lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).mem_mb(attempt),
+        runtime=lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).runtime(attempt),
+        disk_mb=lambda wildcards, threads: WORKFLOW.training_resources(wildcards.row, threads).disk_mb,
     params:
         config=CONFIG,
-        flags=lambda wildcards: PLAN.experiments[wildcards.row].flags(),
+        flags=lambda wildcards: WORKFLOW.experiments[wildcards.row].flags(),
         features=lambda wildcards, input: ["--features", *input.features] if input.features else [],
         folder=lambda wildcards: PATHS.row(wildcards.row, wildcards.seed),
-        dimensions=lambda wildcards: PLAN.models[PLAN.experiments[wildcards.row].model_size].model_dump(
+        dimensions=lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].model_dump(
             exclude={"source", "sha256"}
         ),
-        precision=PLAN.config.precision,
+        precision=WORKFLOW.config.precision,
     shell:
         "python3 -m gpt2_ablations train {params.flags:q} --seed {wildcards.seed} --row={wildcards.row} --log {log:q}"
         " --config {params.config:q} {params.features:q} --output {params.folder:q}"
 
 
-for row in PLAN.experiments:
+for row in WORKFLOW.experiments:
 
     rule:
         name:
             f"row_{row}"
         # A function: of thousands of rows, only those that are asked for become files.
         input:
-            lambda wildcards, row=row: PLAN.run_files(row) + PLAN.kept_models(row),
+            lambda wildcards, row=row: WORKFLOW.run_files(row) + WORKFLOW.saved_models(row),
 
 
 # Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained anew.

@@ -1,6 +1,6 @@
 rule fetch_weights:
     input:
-        sources=lambda wildcards: sources_made_here([PLAN.models[PLAN.model_named(wildcards.model)].source]),
+        sources=lambda wildcards: sources_made_here([WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].source]),
     output:
         weights=f"{PATHS.results}/weights/{{model}}/model.safetensors",
         # Large files are compared by date: this small one says whether the weights changed.
@@ -14,8 +14,8 @@ rule fetch_weights:
         **LIGHT,
     params:
         config=CONFIG,
-        model=lambda wildcards: PLAN.model_named(wildcards.model),
-        entry=lambda wildcards: PLAN.models[PLAN.model_named(wildcards.model)].model_dump_json(exclude={"source"}),
-        source=lambda wildcards: without_secrets([PLAN.models[PLAN.model_named(wildcards.model)].source]),
+        model=lambda wildcards: WORKFLOW.model_named(wildcards.model),
+        entry=lambda wildcards: WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].model_dump_json(exclude={"source"}),
+        source=lambda wildcards: sources_as_parameters([WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].source]),
     shell:
         "python3 -m gpt2_ablations fetch_weights --log {log:q} --config {params.config:q} --model {params.model:q}"

@@ -1,7 +1,7 @@
-"""One job a graphics card: which cards this machine shows, and which one a job gets. Nothing here imports torch.
+"""One job a GPU: which GPUs this machine shows, and which one a job gets. Nothing here imports torch.
 
-A card is taken by a lock on a file that the operating system drops when the job ends, however it ends. The files lie in
-one folder a user and machine, so that the jobs of all Snakemake runs share the cards.
+A GPU is taken by a lock on a file that the operating system drops when the job ends, however it ends. The files lie in
+one folder a user and machine, so that the jobs of all Snakemake runs share the GPUs.
 """
 
 import csv
@@ -20,17 +20,17 @@ from filelock import FileLock, Timeout
 from .errors import InputError
 
 LOCK_FOLDER = "GPT2_ABLATIONS_LOCKS"
-SHARE_CARDS = "GPT2_ABLATIONS_SHARE_CARDS"
+SHARE_GPUS = "GPT2_ABLATIONS_SHARE_GPUS"
 PAUSE_SECONDS = 2.0
-# Between two looks at the lock of a card that another job holds.
+# Between two looks at the lock of a GPU that another job holds.
 LOOK_SECONDS = 0.05
-# CUDA itself takes some 500 MiB of a card for each process. A card of this memory has room for jobs that wait, too.
+# CUDA itself takes some 500 MiB of a GPU for each process. A GPU of this memory has room for jobs that wait, too.
 ROOMY_MB = 40_000
 
 
 @dataclass(frozen=True)
-class Card:
-    """A graphics card, or a slice of one (MIG): nvidia-smi's number of the card, and its own UUID.
+class Gpu:
+    """A GPU, or a slice of one (MIG): nvidia-smi's number of the GPU, and its own UUID.
 
     slice_gb: a slice's memory in GB, as its profile's name says it.
     """
@@ -45,51 +45,51 @@ class Card:
 
     @property
     def name(self) -> str:
-        return f"card {self.index}" + (f", slice {self.uuid}" if self.is_slice else "")
+        return f"GPU {self.index}" + (f", slice {self.uuid}" if self.is_slice else "")
 
 
-def visible_cards() -> list[Card]:
-    """The cards a job may take: all, or those that CUDA_VISIBLE_DEVICES names by number, UUID or start of a UUID.
+def visible_gpus() -> list[Gpu]:
+    """The GPUs a job may take: all, or those that CUDA_VISIBLE_DEVICES names by number, UUID or start of a UUID.
 
-    Numbers are nvidia-smi's. As for CUDA, the first entry that names no card ends the list. A card that is cut into
+    Numbers are nvidia-smi's. As for CUDA, the first entry that names no GPU ends the list. A GPU that is cut into
     slices is its slices, except where it is named itself: then it is its first slice.
     """
     if not shutil.which("nvidia-smi"):
         return []
-    cards = _parse_list(_nvidia_smi("-L"))
-    slices: dict[int, list[Card]] = {}
-    for card in cards:
-        if card.is_slice:
-            slices.setdefault(card.index, []).append(card)
+    gpus = _parse_list(_nvidia_smi("-L"))
+    slices: dict[int, list[Gpu]] = {}
+    for gpu in gpus:
+        if gpu.is_slice:
+            slices.setdefault(gpu.index, []).append(gpu)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
-        return [card for card in cards if card.is_slice or card.index not in slices]
-    found: list[Card] = []
+        return [gpu for gpu in gpus if gpu.is_slice or gpu.index not in slices]
+    found: list[Gpu] = []
     for entry in map(str.strip, chosen.split(",")):
-        named = [card for card in cards if _names(entry, card)]
+        named = [gpu for gpu in gpus if _names(entry, gpu)]
         if len(named) != 1:
             break
-        (card,) = named
-        found.append(card if card.is_slice else slices.get(card.index, [card])[0])
+        (gpu,) = named
+        found.append(gpu if gpu.is_slice else slices.get(gpu.index, [gpu])[0])
     return list(dict.fromkeys(found))
 
 
-def _names(entry: str, card: Card) -> bool:
+def _names(entry: str, gpu: Gpu) -> bool:
     if entry.isdecimal():
-        return int(entry) == card.index and not card.is_slice
-    return entry.startswith(("GPU-", "MIG-")) and card.uuid.startswith(entry)
+        return int(entry) == gpu.index and not gpu.is_slice
+    return entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)
 
 
-def _parse_list(listed: str) -> list[Card]:
-    """The cards and slices of `nvidia-smi -L`: `GPU 0: NAME (UUID: GPU-…)`, `  MIG 1g.5gb Device 0: (UUID: MIG-…)`."""
-    cards, index = [], 0
+def _parse_list(listed: str) -> list[Gpu]:
+    """The GPUs and slices of `nvidia-smi -L`: `GPU 0: NAME (UUID: GPU-…)`, `  MIG 1g.5gb Device 0: (UUID: MIG-…)`."""
+    gpus, index = [], 0
     for line in listed.splitlines():
         if number := re.match(r"GPU (\d+):", line):
             index = int(number[1])
         if uuid := re.search(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)", line):
             profile = re.search(r"MIG \S*\.(\d+)gb", line)
-            cards.append(Card(index, uuid[1], int(profile[1]) if profile else None))
-    return cards
+            gpus.append(Gpu(index, uuid[1], int(profile[1]) if profile else None))
+    return gpus
 
 
 def _nvidia_smi(*arguments: str) -> str:
@@ -99,7 +99,7 @@ def _nvidia_smi(*arguments: str) -> str:
 
 
 def users() -> dict[str, list[str]]:
-    """Who else computes on each card, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here.
+    """Who else computes on each GPU, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here.
 
     This user's own jobs are not among them: they take turns by the locks, and may be seen before and after theirs.
     """
@@ -139,101 +139,101 @@ def lock_folder() -> Path:
 
 @dataclass(frozen=True)
 class Hold:
-    """A card that this process holds. room: whether it is the only one, and others may hold memory there, too."""
+    """A GPU that this process holds. room: whether it is the only one, and others may hold memory there, too."""
 
-    card: Card
+    gpu: Gpu
     lock: FileLock
     room: bool
 
 
 # A lock file object that is collected lets go.
 _held: list[Hold] = []
-# Cards on which this process has computed: nvidia-smi may go on showing it there.
+# GPUs on which this process has computed: nvidia-smi may go on showing it there.
 _used: set[str] = set()
 
 
-def take_card(
+def take_gpu(
     say: Callable[[str], None] | None = None,
     pause: float = PAUSE_SECONDS,
     start_up: Callable[[], None] = lambda: None,
-) -> Card | None:
-    """Wait for a card that no other job holds, take it until `release_card`, and let CUDA see it alone.
+) -> Gpu | None:
+    """Wait for a GPU that no other job holds, take it until `release_gpu`, and let CUDA see it alone.
 
-    A card on which others compute is passed over, unless CUDA_VISIBLE_DEVICES names that one card or
-    GPT2_ABLATIONS_SHARE_CARDS is set. It must be called before anything else touches CUDA. Later calls in the same
-    process give the same card.
+    A GPU on which others compute is passed over, unless CUDA_VISIBLE_DEVICES names that one GPU or
+    GPT2_ABLATIONS_SHARE_GPUS is set. It must be called before anything else touches CUDA. Later calls in the same
+    process give the same GPU.
 
     Args:
         say: told what the job waits for, when that changes; default: standard error.
-        pause: seconds between two looks at who else computes on a card.
-        start_up: starts CUDA; called while another job holds the only card, if that has room for both.
+        pause: seconds between two looks at who else computes on a GPU.
+        start_up: starts CUDA; called while another job holds the only GPU, if that has room for both.
 
-    Returns: the card; None if this machine shows none.
+    Returns: the GPU; None if this machine shows none.
     """
     say = say or (lambda text: print(text, file=sys.stderr, flush=True))
-    cards = visible_cards()
-    if not cards:
+    gpus = visible_gpus()
+    if not gpus:
         return None
     if _held:
-        return _held[-1].card
-    told = len(cards) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
-    shared = bool(told or os.environ.get(SHARE_CARDS))
-    room = len(cards) == 1 and min(_memory_mb(cards), default=0) >= ROOMY_MB
+        return _held[-1].gpu
+    told = len(gpus) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
+    shared = bool(told or os.environ.get(SHARE_GPUS))
+    room = len(gpus) == 1 and min(_memory_mb(gpus), default=0) >= ROOMY_MB
     folder, said = lock_folder(), None
     while True:
-        taken, waits_for, held_by_jobs = _try(cards, folder, shared)
+        taken, waits_for, held_by_jobs = _try(gpus, folder, shared)
         if taken is not None:
             _held.append(Hold(*taken, room))
             _used.add(taken[0].uuid)
             os.environ["CUDA_VISIBLE_DEVICES"] = taken[0].uuid
             return taken[0]
         if waits_for != said:
-            say(f"waiting for a graphics card: {waits_for}")
+            say(f"waiting for a GPU: {waits_for}")
             said = waits_for
-        if held_by_jobs and room and cards[0].uuid not in _used:
-            os.environ["CUDA_VISIBLE_DEVICES"] = cards[0].uuid
+        if held_by_jobs and room and gpus[0].uuid not in _used:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0].uuid
             start_up()
-            # From here on nobody is asked for: it would be this process. A job holds the card: it is these jobs' own.
-            _used.add(cards[0].uuid)
+            # From here on nobody is asked for: it would be this process. A job holds the GPU: it is these jobs' own.
+            _used.add(gpus[0].uuid)
         time.sleep(LOOK_SECONDS if held_by_jobs else pause)
 
 
-def _try(cards: list[Card], folder: Path, shared: bool) -> tuple[tuple[Card, FileLock] | None, str, bool]:
-    """The first card that is free, and its lock; or none, what stands in the way, and whether that is jobs alone."""
+def _try(gpus: list[Gpu], folder: Path, shared: bool) -> tuple[tuple[Gpu, FileLock] | None, str, bool]:
+    """The first GPU that is free, and its lock; or none, what stands in the way, and whether that is jobs alone."""
     in_the_way, elsewhere, held_by_jobs = [], None, True
-    for card in cards:
-        lock = FileLock(folder / f"{card.uuid}.lock", is_singleton=False)
+    for gpu in gpus:
+        lock = FileLock(folder / f"{gpu.uuid}.lock", is_singleton=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            in_the_way.append(f"{card.name} is held by another job")
+            in_the_way.append(f"{gpu.name} is held by another job")
             continue
-        if not shared and card.uuid not in _used:
+        if not shared and gpu.uuid not in _used:
             # Asked after the lock is held: who computes there now is no job of this program's, or a dying one.
             elsewhere = users() if elsewhere is None else elsewhere
-            if others := elsewhere.get(card.uuid):
+            if others := elsewhere.get(gpu.uuid):
                 lock.release()
                 held_by_jobs = False
-                in_the_way.append(f"{card.name} is used by {', '.join(others)}; {SHARE_CARDS}=1 shares it")
+                in_the_way.append(f"{gpu.name} is used by {', '.join(others)}; {SHARE_GPUS}=1 shares it")
                 continue
-        return (card, lock), "", False
+        return (gpu, lock), "", False
     return None, "; ".join(in_the_way), held_by_jobs
 
 
-def release_card() -> None:
-    """Let the next job have the card. It stays this process's until it ends if there are several, or without room."""
+def release_gpu() -> None:
+    """Let the next job have the GPU. It stays this process's until it ends if there are several, or without room."""
     if _held and _held[-1].room:
         _held.pop().lock.release()
 
 
 def memory_mb() -> list[int]:
-    """The memory in MiB of each card that a job may take; a slice's as its profile's name says it."""
-    return _memory_mb(visible_cards())
+    """The memory in MiB of each GPU that a job may take; a slice's as its profile's name says it."""
+    return _memory_mb(visible_gpus())
 
 
-def _memory_mb(cards: list[Card]) -> list[int]:
-    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if cards else ""
+def _memory_mb(gpus: list[Gpu]) -> list[int]:
+    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if gpus else ""
     lines = csv.reader(listed.splitlines(), skipinitialspace=True)
     whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
-    sizes = [card.slice_gb * 10**9 // 2**20 if card.slice_gb else whole.get(card.index) for card in cards]
+    sizes = [gpu.slice_gb * 10**9 // 2**20 if gpu.slice_gb else whole.get(gpu.index) for gpu in gpus]
     return [size for size in sizes if size is not None]

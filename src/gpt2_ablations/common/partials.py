@@ -1,4 +1,4 @@
-"""Unfinished files, `.NAME.HOME.PID.part`: their names, and the removal of those that no process will finish."""
+"""Unfinished files, `.NAME.NAMESPACE.PID.part`: their names, and the removal of those that no process will finish."""
 
 import functools
 import hashlib
@@ -9,14 +9,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-UNFINISHED = re.compile(r"\..+\.(?P<home>[0-9a-f]{12})\.(?P<process>\d+)\.part")
+UNFINISHED = re.compile(r"\..+\.(?P<namespace>[0-9a-f]{12})\.(?P<process>\d+)\.part")
 # Where a process cannot be asked for, on another machine, a file that nobody has touched for so long is given up.
 GIVEN_UP_AFTER = 7 * 24 * 3600  # seconds
 
 
 def partial_path(path: Path) -> Path:
     """The name under which this process writes `path`, in the same folder."""
-    return path.with_name(f".{path.name}.{home()}.{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{process_namespace()}.{os.getpid()}.part")
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -24,12 +24,12 @@ def remove_abandoned(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = UNFINISHED.fullmatch(entry.name)
-            if match and _is_abandoned(entry, match["home"], int(match["process"])):
+            if match and _is_abandoned(entry, match["namespace"], int(match["process"])):
                 os.unlink(entry)
 
 
-def _is_abandoned(entry: os.DirEntry, written_in: str, process: int) -> bool:
-    if written_in == home():
+def _is_abandoned(entry: os.DirEntry, namespace: str, process: int) -> bool:
+    if namespace == process_namespace():
         return not is_alive(process)
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > GIVEN_UP_AFTER
 
@@ -46,7 +46,7 @@ def is_alive(process: int) -> bool:
 
 
 @functools.cache
-def home() -> str:
+def process_namespace() -> str:
     """Names the place in which this process's id means this process: a machine, since its start, and a container."""
     parts = [platform.node()]
     with suppress(OSError):

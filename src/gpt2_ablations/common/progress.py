@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import InputError, Superseded
 from .logs import stop_if_superseded
-from .partials import home, partial_path, remove_abandoned
+from .partials import partial_path, process_namespace, remove_abandoned
 
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_BETWEEN_TOUCHES = 20.0
@@ -35,7 +35,7 @@ class JobProgress:
         self.path = path
         self._about = about | {
             "host": platform.node(),
-            "home": home(),
+            "namespace": process_namespace(),
             "process": os.getpid(),
             "started": time.time(),
         }

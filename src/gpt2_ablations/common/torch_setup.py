@@ -10,7 +10,7 @@ import sys
 import torch
 
 from .errors import InputError
-from .gpus import release_card, take_card, visible_cards
+from .gpus import release_gpu, take_gpu, visible_gpus
 from .hardware import processor_name, short_device_name
 
 # The parameters' numbers in glibc's malloc.h.
@@ -18,14 +18,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def take_device(name: str) -> torch.device:
-    """As `select_device`; a graphics card is this process's own from here on. Waits until one is free.
+    """As `select_device`; a GPU is this process's own from here on. Waits until one is free.
 
     Raises:
         InputError: the device is not there.
     """
-    # CUDA reads which cards it may see when it is first asked anything: the card comes first.
-    if name == "cuda" or (name == "auto" and visible_cards() and torch.backends.cuda.is_built()):
-        take_card(start_up=_start_cuda)
+    # CUDA reads which GPUs it may see when it is first asked anything: the GPU comes first.
+    if name == "cuda" or (name == "auto" and visible_gpus() and torch.backends.cuda.is_built()):
+        take_gpu(start_up=_start_cuda)
     return select_device(name)
 
 
@@ -37,13 +37,13 @@ def _start_cuda() -> None:
         torch.cuda.synchronize()
 
 
-def give_back_device(device: torch.device) -> None:
-    """Let the next job have the card while this one goes on without it; it must hold nothing there any more."""
+def release_device(device: torch.device) -> None:
+    """Let the next job have the GPU while this one goes on without it; it must hold nothing there any more."""
     if device.type == "cuda":
         # A recorded update and the training it belongs to hold each other.
         gc.collect()
         torch.cuda.empty_cache()
-        release_card()
+        release_gpu()
 
 
 def select_device(name: str) -> torch.device:

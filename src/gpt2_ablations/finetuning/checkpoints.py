@@ -28,7 +28,7 @@ _DAMAGED = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training has come.
 
     seconds: spent in training so far, over all its parts; tensors: by name, as `Finetuning.state` gives them.
@@ -54,7 +54,7 @@ class Checkpoint:
         self._last = time.perf_counter()
         self._cost: float | None = None
 
-    def load(self) -> Progress | None:
+    def load(self) -> TrainingState | None:
         """What an earlier process has kept, unless there is nothing, or nothing that these settings can use."""
         try:
             with safe_open(self.path, framework="pt") as file:
@@ -66,7 +66,7 @@ class Checkpoint:
                     )
                     print(f"{self.path}: made with other settings ({', '.join(keys)}), not used", file=sys.stderr)
                     return None
-                progress = Progress(
+                progress = TrainingState(
                     epoch=int(metadata["epoch"]),
                     seconds=float(metadata["seconds"]),
                     history=[Step(**line) for line in json.loads(metadata["history"])],
@@ -86,7 +86,7 @@ class Checkpoint:
         cost = size / SLOW_DISK if self._cost is None else self._cost
         return self.every_epoch or cost < MOST_TIME * (time.perf_counter() - self._last)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: TrainingState) -> None:
         """Write it in the place of the last one. One that cannot be written is no reason to stop."""
         started = time.perf_counter()
         metadata = {

@@ -1,7 +1,7 @@
 """A training's update as one CUDA graph.
 
 A step is hundreds of kernels of a few microseconds each, which take longer to call from Python than to run. Recorded
-once, the card replays them at one call.
+once, the GPU replays them at one call.
 """
 
 import sys
@@ -15,9 +15,9 @@ WARM_UP = 2
 
 
 class GraphedUpdate:
-    """Calls a function of two tensors on the card, from the third call on by replaying what the third one did.
+    """Calls a function of two tensors on the GPU, from the third call on by replaying what the third one did.
 
-    The function must do the same for any tensors of these shapes, and must not ask the card for anything. Where it
+    The function must do the same for any tensors of these shapes, and must not ask the GPU for anything. Where it
     does, or memory is too small for the recording, it is called as it is.
     """
 

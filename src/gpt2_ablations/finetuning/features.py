@@ -17,7 +17,7 @@ from ..common.hardware import peak_host_memory_mb
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..common.torch_setup import autocast
 from ..data.tokens import AttendedSplit, TokenizedSplit, attend, context_positions, first_copies
-from ..gpt2.model import Block, Sequences, mean_positions, sequences
+from ..gpt2.model import Block, Sequences, mean_pool, sequences
 from ..gpt2.weights import Weights
 from ..settings.config import ModelConfig
 from ..settings.constants import CHUNK_TOKENS, SPLITS
@@ -39,7 +39,7 @@ class FeatureSplit:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FeatureLayout:
     """Every different message of the splits once, packed, shortest first, and where each message's rows are kept.
 
     ids: int64 [n_tokens]; lengths, read: int64 [N_different] in packed order; starts, kept_lengths: int64 [N] in split
@@ -56,7 +56,7 @@ class Plan:
     context: int | None
 
 
-def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit]) -> Plan:
+def lay_out_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit]) -> FeatureLayout:
     """Lay out what `extract` computes.
 
     Raises:
@@ -64,11 +64,11 @@ def plan_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, Token
     """
     experiment = spec.experiment()
     context = context_positions(experiment, tokens, model.n_positions)
-    return plan_messages(spec, {name: attend(experiment, tokens[name], context) for name in SPLITS}, context)
+    return lay_out_examples(spec, {name: attend(experiment, tokens[name], context) for name in SPLITS}, context)
 
 
-def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> Plan:
-    """As `plan_features`, of messages that are cut and padded already, under any names.
+def lay_out_examples(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> FeatureLayout:
+    """As `lay_out_features`, of messages that are cut and padded already, under any names.
 
     Args:
         context: positions after padding, None without.
@@ -84,8 +84,8 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]
-    read = None if spec.kept in ("all", "mean") else read_positions(spec.kept, lengths, real)
-    return Plan(
+    read = None if spec.kept in ("all", "mean") else pooled_positions(spec.kept, lengths, real)
+    return FeatureLayout(
         ids=torch.cat([messages[i] for i in order.tolist()]),
         lengths=lengths[order],
         read=None if read is None else read[order],
@@ -97,11 +97,11 @@ def plan_messages(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: 
     )
 
 
-def read_positions(position: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
+def pooled_positions(position: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
     """The position read in each message, int64 [N]; None for the mean.
 
     Args:
-        position: as `Experiment.read_position`.
+        position: as `Experiment.pooling`.
         lengths, real_lengths: int64 [N], attended positions, and those of them that are not padding.
     """
     if position == "mean":
@@ -112,7 +112,7 @@ def read_positions(position: str, lengths: Tensor, real_lengths: Tensor) -> Tens
 def extract(
     spec: FeatureSpec,
     model: ModelConfig,
-    plan: Plan,
+    plan: FeatureLayout,
     open_weights: Callable[[], Weights],
     device: torch.device,
     max_memory_mb: int,
@@ -207,7 +207,7 @@ def _final_hidden(
     with autocast(device, spec.precision):
         for rows, batch in chunks:
             if batch.rows is None:
-                vectors.append(mean_positions(final_norm(block(hidden[rows], batch)), batch))
+                vectors.append(mean_pool(final_norm(block(hidden[rows], batch)), batch))
             else:
                 vectors.append(final_norm(block.read(hidden[rows], batch)))
     return torch.cat(vectors).float()
@@ -227,7 +227,7 @@ def load_block(tensors: dict[str, Tensor], index: int, model: ModelConfig, devic
     return block
 
 
-def split_features(plan: Plan, hidden: Tensor) -> dict[str, FeatureSplit]:
+def split_features(plan: FeatureLayout, hidden: Tensor) -> dict[str, FeatureSplit]:
     """Give each split its part of the packed hidden states, [rows, C], which is shared and not copied."""
     counts = [len(split.labels) for split in plan.splits.values()]
     parts = zip(plan.starts.split(counts), plan.kept_lengths.split(counts), strict=True)
@@ -241,7 +241,7 @@ _TENSORS = ("starts", "lengths", "real_lengths", "labels")
 
 
 def write_features(
-    path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: Plan, shards: Iterator[Tensor]
+    path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: FeatureLayout, shards: Iterator[Tensor]
 ) -> None:
     """Write a feature file as its shards come, and rename it when it is whole.
 
@@ -272,7 +272,7 @@ def write_features(
 
 
 def _header(
-    spec: FeatureSpec, plan: Plan, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float
+    spec: FeatureSpec, plan: FeatureLayout, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float
 ) -> bytes:
     metadata = {
         "spec": json.dumps(asdict(spec)),

@@ -3,7 +3,7 @@
 from ..data.tokens import AttendedSplit, first_copies
 from ..settings.experiment import Experiment
 from .batches import ModelInputs
-from .features import FeatureSplit, read_positions
+from .features import FeatureSplit, pooled_positions
 
 
 def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
@@ -14,7 +14,7 @@ def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
         starts=split.starts,
         lengths=split.lengths,
         labels=split.labels,
-        read=None if head_only else read_positions(experiment.read_position, split.lengths, split.real_lengths),
+        read=None if head_only else pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
         causal=experiment.causal,
     )
 
@@ -27,6 +27,6 @@ def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
         starts=(split.lengths.cumsum(0) - split.lengths)[first],
         lengths=split.lengths,
         labels=split.labels,
-        read=read_positions(experiment.read_position, split.lengths, split.real_lengths),
+        read=pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
         causal=experiment.causal,
     )

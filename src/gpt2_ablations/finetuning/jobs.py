@@ -17,7 +17,7 @@ from ..common.hardware import peak_host_memory_mb
 from ..common.hashing import digest, digest_file, weights_digest
 from ..common.logs import stop_if_superseded
 from ..common.source_code import PACKAGE, TRAINING_CODE
-from ..common.torch_setup import device_name, give_back_device, peak_device_memory_mb, set_up_torch, take_device
+from ..common.torch_setup import device_name, peak_device_memory_mb, release_device, set_up_torch, take_device
 from ..data import download as sources
 from ..data.dataset import read_split, split_messages
 from ..data.tokens import (
@@ -29,8 +29,8 @@ from ..data.tokens import (
     tokenize_splits,
     tokenizer,
 )
-from ..gpt2.weights import CheckpointWeights, RandomWeights, Weights, check_checkpoint
-from ..runs.saved_model import KeptModel
+from ..gpt2.weights import PretrainedWeights, RandomWeights, Weights, check_pretrained_weights
+from ..runs.saved_model import SavedModel
 from ..runs.write_run import accuracies, library_versions, write_run
 from ..settings.config import Config, ModelConfig, load_models
 from ..settings.constants import CLASSES, NO_IGNORE_INDEX, SPLITS
@@ -40,10 +40,10 @@ from ..settings.paths import Paths
 from .adamw import LEARNING_RATE, WEIGHT_DECAY
 from .batches import ModelInputs
 from .checkpoints import Checkpoint, stamp
-from .features import Features, Plan, extract, plan_features, read_features, split_features, write_features
+from .features import FeatureLayout, Features, extract, lay_out_features, read_features, split_features, write_features
 from .inputs import hidden_inputs, token_inputs
 from .loop import Finetuning, build_classifier, count_parameters
-from .training_log import TrainingProgress
+from .training_log import TrainingLog
 
 
 def fetch_messages(config: Config) -> None:
@@ -66,7 +66,7 @@ def fetch_weights(config: Config, model_size: str) -> None:
     def accept(path: Path) -> None:
         nonlocal accepted
         try:
-            check_checkpoint(path, model)
+            check_pretrained_weights(path, model)
         except InputError as error:
             raise InputError(f"{entry}: source: {str(error).replace(str(path), model.source)}") from None
         accepted = True
@@ -110,7 +110,7 @@ def weights_opener(
         if experiment_weights == "random":
             assert seed is not None
             return RandomWeights(model, seed)
-        return CheckpointWeights(paths.weights(model_size), model)
+        return PretrainedWeights(paths.weights(model_size), model)
 
     return open_weights
 
@@ -120,11 +120,11 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     set_up_torch(spec.precision)
     model = load_models(config.models)[spec.model_size]
     paths = Paths(config.results)
-    plan = plan_features(spec, model, load_tokens(paths.tokens))
+    plan = lay_out_features(spec, model, load_tokens(paths.tokens))
     # The clock of the features starts when the job has its device.
     device = take_device(config.device)
     # The last shard is written while the next job computes.
-    shards = _shards(config, spec, model, plan, device, computed=lambda: give_back_device(device))
+    shards = _shards(config, spec, model, plan, device, computed=lambda: release_device(device))
     write_features(output, spec, model, plan, shards)
 
 
@@ -132,7 +132,7 @@ def _shards(
     config: Config,
     spec: FeatureSpec,
     model: ModelConfig,
-    plan: Plan,
+    plan: FeatureLayout,
     device: torch.device,
     computed: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
@@ -195,11 +195,11 @@ def train(
     settings = _settings(config, experiment, seed, model, paths, features_file, device)
     checkpoint = Checkpoint(paths.checkpoint(output), settings, config.checkpoint_every_epoch)
     steps = experiment.num_epochs * (len(inputs["train"]) // experiment.batch_size)
-    result = finetuning.run(checkpoint, TrainingProgress(experiment.num_epochs, steps))
+    result = finetuning.run(checkpoint, TrainingLog(experiment.num_epochs, steps))
     trained = {name: p.detach().cpu() for name, p in finetuning.trained.items()} if config.keep_models else {}
     device_memory, device_called = peak_device_memory_mb(device), device_name(device)
     del classifier, finetuning
-    give_back_device(device)
+    release_device(device)
     metrics = {
         "row": row,
         "seed": seed,
@@ -222,16 +222,16 @@ def train(
         "settings": asdict(experiment),
         "versions": library_versions(),
     }
-    kept = (_kept_model(config, experiment, seed, row, context), trained) if config.keep_models else None
+    kept = (_saved_model(config, experiment, seed, row, context), trained) if config.keep_models else None
     write_run(output, metrics, result, inputs["test"].labels, kept)
     checkpoint.remove()
     return metrics
 
 
-def _kept_model(config: Config, experiment: Experiment, seed: int, row: str, context: int | None) -> KeptModel:
+def _saved_model(config: Config, experiment: Experiment, seed: int, row: str, context: int | None) -> SavedModel:
     """What the file of the trained layers says of itself."""
     pretrained = experiment.weights == "pretrained"
-    return KeptModel(
+    return SavedModel(
         row=row,
         seed=seed,
         experiment=experiment,
@@ -285,7 +285,7 @@ def _features(
         assert device is not None
         started = time.perf_counter()
         tokens = load_tokens(paths.tokens)
-        plan = plan_features(spec, model, tokens)
+        plan = lay_out_features(spec, model, tokens)
         _report_cut_messages(tokens, plan.context)
         hidden = torch.cat(list(_shards(config, spec, model, plan, device)))
         seconds = time.perf_counter() - started

@@ -21,7 +21,7 @@ from ..settings.constants import EVALUATE_EVERY, EVALUATION_BATCHES, VOCABULARY_
 from ..settings.experiment import Experiment
 from .adamw import AdamW
 from .batches import LoaderOrder, ModelInputs, cut_batches, move_inputs
-from .checkpoints import Checkpoint, Progress, size_of
+from .checkpoints import Checkpoint, TrainingState, size_of
 from .cuda_graph import GraphedUpdate
 from .evaluation import classify
 from .fixed_shape import FixedShape, fixed_shape
@@ -42,7 +42,7 @@ def empty_classifier(experiment: Experiment, model: ModelConfig) -> Classifier:
             model.n_embd,
             model.n_positions,
             VOCABULARY_SIZE,
-            experiment.blocks_run_frozen(model.n_layer),
+            experiment.n_frozen_blocks(model.n_layer),
         )
 
 
@@ -125,7 +125,7 @@ class Finetuning:
         self.evaluation_tokens = EVALUATION_TOKENS
         self._fixed: FixedShape | None = None
         self._whole_update: UpdateFunction | None = None
-        # Only on a card: a host's batches cost less when they are gathered by length.
+        # Only on a GPU: a host's batches cost less when they are gathered by length.
         if device.type == "cuda":
             self.update_in_one_shape(lambda update: GraphedUpdate(update, device))
         self.result = Result()
@@ -139,7 +139,7 @@ class Finetuning:
         Args:
             record: given the function that computes an update, what is called in its place.
         """
-        reads_one = self.experiment.read_position != "mean"
+        reads_one = self.experiment.pooling != "mean"
         whole_blocks = max(0, len(self.classifier.h) - reads_one)
         self._fixed = fixed_shape(self.inputs["train"], whole_blocks, self.device)
         self._whole_update = record(self._fixed_update) if self._fixed else None
@@ -163,7 +163,7 @@ class Finetuning:
             self._train_epoch(epoch)
             if checkpoint is not None and checkpoint.is_due(size_of(state := self.state())):
                 seconds = time.perf_counter() - started
-                checkpoint.save(Progress(epoch, seconds, self.result.history, state))
+                checkpoint.save(TrainingState(epoch, seconds, self.result.history, state))
         synchronize(self.device)
         trained = time.perf_counter()
         self._evaluate_all()

@@ -10,7 +10,7 @@ from ..runs.result import Step
 from ..settings.constants import EVALUATION_BATCHES
 
 
-class TrainingProgress:
+class TrainingLog:
     """Called with the history so far: when training begins or goes on, after each update, at the end of each epoch.
 
     Args:

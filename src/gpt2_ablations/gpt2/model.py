@@ -278,7 +278,7 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def mean_positions(x: Tensor, batch: Sequences) -> Tensor:
+def mean_pool(x: Tensor, batch: Sequences) -> Tensor:
     """The mean over each message's positions: (n_tokens, C) -> (B, C)."""
     return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t in batch.runs()])
 
@@ -320,7 +320,7 @@ class Classifier(nn.Module):
         for block in lower:
             x = block(x, batch)
         if batch.rows is None:
-            return self.head(mean_positions(self.ln_f(last(x, batch)), batch))
+            return self.head(mean_pool(self.ln_f(last(x, batch)), batch))
         return self.head(self.ln_f(last.read(x, batch)))
 
     @property

@@ -48,7 +48,7 @@ def block_shapes(c: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def checkpoint_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a GPT-2 of these dimensions, in the files' order of data flow."""
     c = model.n_embd
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (VOCABULARY_SIZE, c), "wpe.weight": (model.n_positions, c)}
@@ -57,7 +57,7 @@ def checkpoint_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {"ln_f.weight": (c,), "ln_f.bias": (c,)}
 
 
-class CheckpointWeights:
+class PretrainedWeights:
     """Weights in a safetensors file in the layout of the Hugging Face GPT-2 files.
 
     Names may carry the `transformer.` prefix. Half-precision tensors are read as float32. Every part opens the file
@@ -72,7 +72,7 @@ class CheckpointWeights:
         with self._open() as file:
             stored = list(file.keys())
             prefix = "transformer." if any(name.startswith("transformer.") for name in stored) else ""
-            self._stored = {name: prefix + name for name in checkpoint_shapes(model)}
+            self._stored = {name: prefix + name for name in weight_shapes(model)}
             expected = set(self._stored.values())
             missing = [name for name in self._stored.values() if name not in stored]
             extra = sorted(n for n in stored if n not in expected and not NOT_WEIGHTS.fullmatch(n.removeprefix(prefix)))
@@ -83,7 +83,7 @@ class CheckpointWeights:
                     f"{path}: {kind} tensor '{names[0]}'{more}; expected a GPT-2 of {model.n_layer} blocks; use the"
                     " file that belongs to this model"
                 )
-            for name, shape in checkpoint_shapes(model).items():
+            for name, shape in weight_shapes(model).items():
                 tensor = file.get_slice(self._stored[name])
                 if tuple(tensor.get_shape()) != shape:
                     raise InputError(
@@ -120,13 +120,13 @@ class CheckpointWeights:
         return self._tensors(["ln_f.weight", "ln_f.bias"])
 
 
-def check_checkpoint(path: str | Path, model: ModelConfig) -> None:
+def check_pretrained_weights(path: str | Path, model: ModelConfig) -> None:
     """Read a checkpoint once.
 
     Raises:
-        InputError: as `CheckpointWeights`, or a tensor holds a number that is not finite.
+        InputError: as `PretrainedWeights`, or a tensor holds a number that is not finite.
     """
-    weights = CheckpointWeights(path, model)
+    weights = PretrainedWeights(path, model)
     parts: list[Callable[[], dict[str, Tensor]]] = [weights.embeddings, weights.final_norm]
     parts += [partial(weights.block, index) for index in range(model.n_layer)]
     for part in parts:

@@ -15,19 +15,19 @@ from ..common.errors import InputError
 from ..common.files import write_text_whole, write_whole
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..data.download.fetch import TOKENIZER_FILES
-from ..gpt2.weights import block_shapes, checkpoint_shapes
-from ..runs.saved_model import KeptModel
+from ..gpt2.weights import block_shapes, weight_shapes
+from ..runs.saved_model import SavedModel
 from ..settings.constants import PAD_TOKEN, VOCABULARY_SIZE
 from ..settings.paths import MODEL_FILE, Paths
 from .export_readme import export_readme
-from .saved_models import open_base
+from .saved_models import open_base_weights
 
 PREFIX = "transformer."
 HEAD = "score.weight"
 END_OF_TEXT = "<|endoftext|>"
 
 
-def export(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths, folder: Path) -> None:
+def export(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths, folder: Path) -> None:
     """Write config.json, model.safetensors, the tokenizer's files and a README.md that says how to read it.
 
     Args:
@@ -39,10 +39,10 @@ def export(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths, folder: Pa
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already and not an empty folder; name another one")
-    vocabulary = {} if kept.tokenizer == "bytes" else _tokenizer_files(kept, paths)
-    shapes = {PREFIX + name: shape for name, shape in checkpoint_shapes(kept.model).items()}
-    shapes[HEAD] = (len(kept.labels), kept.model.n_embd)
-    written = whole_model(kept, tensors, paths)
+    vocabulary = {} if saved.tokenizer == "bytes" else _tokenizer_files(saved, paths)
+    shapes = {PREFIX + name: shape for name, shape in weight_shapes(saved.model).items()}
+    shapes[HEAD] = (len(saved.labels), saved.model.n_embd)
+    written = whole_model(saved, tensors, paths)
     with write_whole(folder / MODEL_FILE) as partial, open(partial, "wb") as file:
         header = {name: (torch.float32, shape) for name, shape in shapes.items()}
         file.write(safetensors_header(header, {"format": "pt"}))
@@ -51,14 +51,14 @@ def export(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths, folder: Pa
             write_tensor(file, tensor)
     for name, text in vocabulary.items():
         write_text_whole(folder / name, text)
-    write_text_whole(folder / "config.json", json.dumps(_config(kept), indent=2, ensure_ascii=False) + "\n")
-    write_text_whole(folder / "README.md", export_readme(kept))
+    write_text_whole(folder / "config.json", json.dumps(_config(saved), indent=2, ensure_ascii=False) + "\n")
+    write_text_whole(folder / "README.md", export_readme(saved))
 
 
-def whole_model(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:
+def whole_model(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the exported file, float32, in the order of data flow; a block at a time is held."""
-    model = kept.model
-    base = None if kept.experiment.trainable_layers == "all" else open_base(kept, paths)
+    model = saved.model
+    base = None if saved.experiment.trainable_layers == "all" else open_base_weights(saved, paths)
     began = base.embeddings() if base else {}
     for name in ("wte.weight", "wpe.weight"):
         yield PREFIX + name, (began | tensors)[name]
@@ -66,16 +66,16 @@ def whole_model(kept: KeptModel, tensors: dict[str, Tensor], paths: Paths) -> It
         names = [f"h.{index}.{name}" for name in block_shapes(model.n_embd)]
         began = base.block(index) if base and not tensors.keys() >= set(names) else {}
         for name in names:
-            yield PREFIX + name, _merged(kept, name, began | tensors)
+            yield PREFIX + name, _merged(saved, name, began | tensors)
     began = base.final_norm() if base else {}
-    head = _merged(kept, "head.weight", tensors).t().contiguous()
+    head = _merged(saved, "head.weight", tensors).t().contiguous()
     bias = (began | tensors)["ln_f.bias"].double() + _in_front_of_head(head, tensors["head.bias"])
     yield PREFIX + "ln_f.weight", (began | tensors)["ln_f.weight"]
     yield PREFIX + "ln_f.bias", bias.float()
     yield HEAD, head
 
 
-def _merged(kept: KeptModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
+def _merged(saved: SavedModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
     """A tensor with LoRA's product, if it has one: W + alpha * A B, a group of columns at a time."""
     layer = name.removesuffix(".weight")
     if f"{layer}.lora_a" not in tensors or not name.endswith(".weight"):
@@ -83,7 +83,7 @@ def _merged(kept: KeptModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
     lora_b = tensors[f"{layer}.lora_b"].double()  # (groups, rank, out / groups)
     lora_a = tensors[f"{layer}.lora_a"].double().chunk(len(lora_b), dim=1)
     product = torch.cat([a @ b for a, b in zip(lora_a, lora_b, strict=True)], dim=1)
-    return (tensors[name].double() + kept.experiment.lora_alpha * product).float()
+    return (tensors[name].double() + saved.experiment.lora_alpha * product).float()
 
 
 def _in_front_of_head(head: Tensor, bias: Tensor) -> Tensor:
@@ -97,9 +97,9 @@ def _in_front_of_head(head: Tensor, bias: Tensor) -> Tensor:
     return d
 
 
-def _config(kept: KeptModel) -> dict:
-    model, labels = kept.model, dict(enumerate(kept.labels))
-    reads_last_real = kept.experiment.causal and kept.experiment.attended != "first" and not _padded(kept)
+def _config(saved: SavedModel) -> dict:
+    model, labels = saved.model, dict(enumerate(saved.labels))
+    reads_last_real = saved.experiment.causal and saved.experiment.attended != "first" and not _padded(saved)
     return {
         "architectures": ["GPT2ForSequenceClassification"],
         "model_type": "gpt2",
@@ -116,7 +116,7 @@ def _config(kept: KeptModel) -> dict:
         "bos_token_id": PAD_TOKEN,
         "eos_token_id": PAD_TOKEN,
         # transformers reads the last token that is not this one; without it, the last of all.
-        "pad_token_id": PAD_TOKEN if reads_last_real and not kept.experiment.average_embeddings else None,
+        "pad_token_id": PAD_TOKEN if reads_last_real and not saved.experiment.average_embeddings else None,
         "problem_type": "single_label_classification",
         "id2label": {str(index): label for index, label in labels.items()},
         "label2id": {label: index for index, label in labels.items()},
@@ -126,11 +126,11 @@ def _config(kept: KeptModel) -> dict:
     }
 
 
-def _padded(kept: KeptModel) -> bool:
-    return kept.context is not None and kept.experiment.attended == "all"
+def _padded(saved: SavedModel) -> bool:
+    return saved.context is not None and saved.experiment.attended == "all"
 
 
-def _tokenizer_files(kept: KeptModel, paths: Paths) -> dict[str, str]:
+def _tokenizer_files(saved: SavedModel, paths: Paths) -> dict[str, str]:
     """The BPE's two files under the library's names, and their settings: text by file name."""
     files = {}
     for name, library_name, _ in TOKENIZER_FILES:
@@ -140,7 +140,7 @@ def _tokenizer_files(kept: KeptModel, paths: Paths) -> dict[str, str]:
         files[library_name] = file.read_text(encoding="utf-8")
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
-        "model_max_length": kept.context or kept.model.n_positions,
+        "model_max_length": saved.context or saved.model.n_positions,
         **{f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk", "pad")},
     }
     return files | {"tokenizer_config.json": json.dumps(settings, indent=2) + "\n"}

@@ -1,6 +1,6 @@
 """The README.md of an exported model: Python that gives the same logits as the training did."""
 
-from ..runs.saved_model import KeptModel
+from ..runs.saved_model import SavedModel
 
 PAGE = """# {title}
 
@@ -33,11 +33,11 @@ Run it in this folder. `score.weight` is the head; transformers' head has no bia
 BYTES = "This model was trained on bytes: a token id is the value of a UTF-8 byte, and there are no tokenizer files."
 
 
-def export_readme(kept: KeptModel) -> str:
+def export_readme(saved: SavedModel) -> str:
     """The page, in Markdown."""
-    experiment, context = kept.experiment, kept.context
-    reading, body = _reading(kept)
-    if kept.tokenizer == "bytes":
+    experiment, context = saved.experiment, saved.context
+    reading, body = _reading(saved)
+    if saved.tokenizer == "bytes":
         encode, tokenizer = "list(text.encode())", ""
         reading = f"{reading} {BYTES}"
     else:
@@ -47,11 +47,11 @@ def export_readme(kept: KeptModel) -> str:
         encode += f"[:{context}]"
     return (
         PAGE.format(
-            title=f"{experiment.model_size}: {kept.labels[0]} or {kept.labels[1]}",
-            row=kept.row,
-            seed=kept.seed,
+            title=f"{experiment.model_size}: {saved.labels[0]} or {saved.labels[1]}",
+            row=saved.row,
+            seed=saved.seed,
             flags=" ".join(experiment.flags()),
-            labels=" and ".join(f"{index} {label}" for index, label in enumerate(kept.labels)),
+            labels=" and ".join(f"{index} {label}" for index, label in enumerate(saved.labels)),
             reading=reading,
             imports="AutoTokenizer, GPT2ForSequenceClassification" if tokenizer else "GPT2ForSequenceClassification",
             tokenizer=tokenizer,
@@ -64,10 +64,10 @@ def export_readme(kept: KeptModel) -> str:
     )
 
 
-def _reading(kept: KeptModel) -> tuple[str, list[str]]:
+def _reading(saved: SavedModel) -> tuple[str, list[str]]:
     """In words and in Python: what the row reads of a message."""
-    experiment, context = kept.experiment, kept.context
-    position, pads = experiment.read_position, context is not None and experiment.attended == "all"
+    experiment, context = saved.experiment, saved.context
+    position, pads = experiment.pooling, context is not None and experiment.attended == "all"
     body = []
     if pads and position == "flexible":
         body.append("last = len(ids) - 1")

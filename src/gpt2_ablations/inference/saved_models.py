@@ -13,12 +13,12 @@ from ..common.errors import InputError
 from ..common.hashing import weights_digest
 from ..finetuning.loop import add_adapters, empty_classifier
 from ..gpt2.model import Classifier
-from ..gpt2.weights import CheckpointWeights, RandomWeights, Weights
-from ..runs.saved_model import KeptModel, read_kept_model
+from ..gpt2.weights import PretrainedWeights, RandomWeights, Weights
+from ..runs.saved_model import SavedModel, read_saved_model
 from ..settings.paths import MODEL_FILE, Paths
 
 
-def kept_file(paths: Paths, row: str, seed: int) -> Path:
+def saved_model_file(paths: Paths, row: str, seed: int) -> Path:
     """Where a run's layers are kept.
 
     Raises:
@@ -33,19 +33,19 @@ def kept_file(paths: Paths, row: str, seed: int) -> Path:
     return folder / MODEL_FILE
 
 
-def load_kept_model(path: Path) -> tuple[KeptModel, dict[str, Tensor]]:
-    """As `read_kept_model`, with the tensors checked against the row's own.
+def load_saved_model(path: Path) -> tuple[SavedModel, dict[str, Tensor]]:
+    """As `read_saved_model`, with the tensors checked against the row's own.
 
     Raises:
-        InputError: as `read_kept_model`, or a tensor is missing, extra or of another shape.
+        InputError: as `read_saved_model`, or a tensor is missing, extra or of another shape.
     """
-    kept, tensors = read_kept_model(path)
-    _check_tensors(path, kept, tensors)
-    return kept, tensors
+    saved, tensors = read_saved_model(path)
+    _check_tensors(path, saved, tensors)
+    return saved, tensors
 
 
-def _check_tensors(path: Path, kept: KeptModel, tensors: dict[str, Tensor]) -> None:
-    expected = trained_shapes(kept)
+def _check_tensors(path: Path, saved: SavedModel, tensors: dict[str, Tensor]) -> None:
+    expected = trained_shapes(saved)
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != expected.get(name):
@@ -55,36 +55,36 @@ def _check_tensors(path: Path, kept: KeptModel, tensors: dict[str, Tensor]) -> N
             )
 
 
-def trained_shapes(kept: KeptModel) -> dict[str, tuple[int, ...]]:
+def trained_shapes(saved: SavedModel) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that the row trains."""
-    trained = (item for item in unfilled_classifier(kept).named_parameters() if item[1].requires_grad)
+    trained = (item for item in unfilled_classifier(saved).named_parameters() if item[1].requires_grad)
     return {name: tuple(parameter.shape) for name, parameter in trained}
 
 
-def unfilled_classifier(kept: KeptModel) -> Classifier:
+def unfilled_classifier(saved: SavedModel) -> Classifier:
     """The trained part of the row's model, LoRA's matrices included, without its weights."""
-    classifier = empty_classifier(kept.experiment, kept.model)
-    if kept.experiment.trainable_layers == "lora":
-        add_adapters(classifier, kept.experiment, torch.Generator())
+    classifier = empty_classifier(saved.experiment, saved.model)
+    if saved.experiment.trainable_layers == "lora":
+        add_adapters(classifier, saved.experiment, torch.Generator())
     return classifier
 
 
-def open_base(kept: KeptModel, paths: Paths) -> Weights:
+def open_base_weights(saved: SavedModel, paths: Paths) -> Weights:
     """The weights that the row began with.
 
     Raises:
         InputError: they are not there, or not those that the row was trained on.
     """
-    if kept.experiment.weights == "random":
-        return RandomWeights(kept.model, kept.seed)
-    path = paths.weights(kept.experiment.model_size)
+    if saved.experiment.weights == "random":
+        return RandomWeights(saved.model, saved.seed)
+    path = paths.weights(saved.experiment.model_size)
     if not path.is_file():
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all {path}` (and its --configfile)")
-    weights = CheckpointWeights(path, kept.model)
+    weights = PretrainedWeights(path, saved.model)
     found = weights_digest(path)
-    if found != kept.weights_sha256:
+    if found != saved.weights_sha256:
         raise InputError(
-            f"{path}: its sha256 is {found}; row {kept.row} was trained on {kept.weights_sha256}; fetch that file, or"
+            f"{path}: its sha256 is {found}; row {saved.row} was trained on {saved.weights_sha256}; fetch that file, or"
             " run the row again"
         )
     return weights

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import InputError, printable
-from ..common.partials import home, is_alive
-from ..planning.invocation_lock import RUN_LOCK, who_works_in
-from ..planning.workflow import Plan
+from ..common.partials import is_alive, process_namespace
+from ..planning.invocation_lock import LOCK_FILE, holder_of
+from ..planning.workflow import Workflow
 from ..runs.finished_runs import Metrics, read_run_metrics
 from ..settings.config import pretrained_models
 
@@ -93,7 +93,7 @@ def _plain(job: JobStatus) -> dict:
 class Observer:
     """Looks at a results folder, again and again; what has not changed is read once."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Workflow):
         self.plan, self.paths = plan, plan.paths
         self._metrics: dict[Path, tuple[int, Metrics | str]] = {}
 
@@ -104,8 +104,8 @@ class Observer:
             InputError: the results folder cannot be read.
         """
         results = Path(self.plan.config.results)
-        workflow = who_works_in(results)
-        began = _changed(results / RUN_LOCK) if workflow else None
+        workflow = holder_of(results)
+        began = _changed(results / LOCK_FILE) if workflow else None
         reports = self._reports()
         runs = [self._run(row, seed, reports, began) for row in self.plan.selected for seed in self.plan.config.seeds]
         return Status(str(results), workflow, self._jobs_before(reports, began), runs)
@@ -174,7 +174,7 @@ class Observer:
         return JobStatus(job, name, WAITING, **more)
 
 
-def look(plan: Plan) -> Status:
+def look(plan: Workflow) -> Status:
     """How far everything is now."""
     return Observer(plan).look()
 
@@ -201,7 +201,11 @@ def _read_report(file: Path) -> dict | None:
 
 def _lives(report: dict, file: Path) -> bool:
     """Whether the job that wrote a report still runs."""
-    if report.get("home") == home() and isinstance(process := report.get("process"), int) and not is_alive(process):
+    if (
+        report.get("namespace") == process_namespace()
+        and isinstance(process := report.get("process"), int)
+        and not is_alive(process)
+    ):
         return False
     changed = _changed(file)
     return changed is not None and time.time() - changed / 1e9 < STALE_SECONDS

@@ -7,7 +7,7 @@ import time
 
 from ..common.text_table import bar, paragraph, shorten, text_table
 from ..common.units import duration
-from ..planning.workflow import Plan
+from ..planning.workflow import Workflow
 from .status import DONE, FAILED, INTERRUPTED, RUNNING, WAITING, JobStatus, Observer, Status
 
 # More runs than this are shown a line a row, more rows by those that run, failed or were interrupted.
@@ -112,7 +112,7 @@ def format_change(job: JobStatus) -> str:
     return shorten(f"{time.strftime('%H:%M:%S')}  {what}: " + "  ".join(cell for cell in _cells(job) if cell), 80)
 
 
-def watch(plan: Plan, as_json: bool = False, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
+def watch(plan: Workflow, as_json: bool = False, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
     """Look again and again until every run is done or has failed, or the workflow that was seen at work has ended.
 
     A terminal shows the whole status anew each time; anything else gets it once, and then a line a change. With

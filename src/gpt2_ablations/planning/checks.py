@@ -141,7 +141,7 @@ def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
     if not _all_on_disk([model.source]):
         return
     from ..data.download.fetch import local_file
-    from ..gpt2.weights import CheckpointWeights
+    from ..gpt2.weights import PretrainedWeights
 
     where = f"{config.models}: {name}: source"
     try:
@@ -151,7 +151,7 @@ def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
             return
         raise InputError(f"{where}: {model.source}: {error}; write the path of your copy to source") from None
     try:
-        CheckpointWeights(path, model)
+        PretrainedWeights(path, model)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -24,7 +24,7 @@ from ..settings.constants import (
 )
 from ..settings.experiment import Experiment
 from ..settings.feature_spec import FeatureSpec, tokens_per_shard
-from .resources import parameters, read_tokens
+from .resources import read_tokens, trained_parameters
 
 # Numbers read and written for each position and channel beside the products: a block without a graph, one with its
 # backward pass, and the last block where it computes one position.
@@ -78,7 +78,7 @@ def read_lengths(tokens_file: Path) -> Lengths:
 
 
 @dataclass(frozen=True)
-class Work:
+class Cost:
     """What a job does.
 
     operations: of matrix products. moved: bytes. steps, blocks, passes: how often a training step, a further block of
@@ -96,7 +96,7 @@ class Work:
     written: float = 0.0
 
 
-def feature_work(spec: FeatureSpec, model: ModelConfig, config: Config, lengths: Lengths) -> Work:
+def feature_cost(spec: FeatureSpec, model: ModelConfig, config: Config, lengths: Lengths) -> Cost:
     """The frozen part of a row, over all messages that differ."""
     c = model.n_embd
     t = _attended(spec.attended, _context(spec.context_length, model, lengths), lengths.different)
@@ -110,7 +110,7 @@ def feature_work(spec: FeatureSpec, model: ModelConfig, config: Config, lengths:
     shards = math.ceil(positions / tokens_per_shard(model, config.features.max_memory_mb))
     weights = (VOCABULARY_SIZE + model.n_positions) * c + spec.blocks * 12 * c * c
     kept = positions if spec.kept == "all" else len(t)
-    return Work(
+    return Cost(
         operations=operations,
         moved=spec.blocks * 4 * c * positions * FORWARD_NUMBERS + shards * 4 * weights,
         passes=spec.blocks * max(shards, math.ceil(positions / CHUNK_TOKENS)),
@@ -120,13 +120,13 @@ def feature_work(spec: FeatureSpec, model: ModelConfig, config: Config, lengths:
     )
 
 
-def training_work(experiment: Experiment, model: ModelConfig, config: Config, lengths: Lengths) -> Work:
+def training_cost(experiment: Experiment, model: ModelConfig, config: Config, lengths: Lengths) -> Cost:
     """A row's training with its evaluations, its features being there."""
     c, batch = model.n_embd, experiment.batch_size
     context = _context(None if experiment.no_padding else experiment.context_length, model, lengths)
-    frozen = experiment.blocks_run_frozen(model.n_layer)
+    frozen = experiment.n_frozen_blocks(model.n_layer)
     blocks = model.n_layer - (frozen or 0)
-    trained = parameters(experiment, model)
+    trained = trained_parameters(experiment, model)
     lora = experiment.trainable_layers == "lora"
 
     t = _attended(experiment.attended, context, lengths.train)
@@ -178,7 +178,7 @@ def training_work(experiment: Experiment, model: ModelConfig, config: Config, le
     all_weights = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * 12 * c * c
     pretrained = experiment.weights == "pretrained"
     loaded = 4 * (all_weights if frozen is None else weights)
-    return Work(
+    return Cost(
         operations=seen * (forward + backward) + evaluated * forward,
         moved=moved,
         steps=max(pieces, updates),

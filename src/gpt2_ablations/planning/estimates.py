@@ -3,7 +3,7 @@
 tests/benchmarks/ESTIMATES.md compares it with measured times.
 """
 
-from .costs import Work
+from .costs import Cost
 from .machine_speed import READ_BYTES, WRITTEN_BYTES, Speed
 
 # Of the measured product rate, what the model's own products reach.
@@ -12,7 +12,7 @@ EFFICIENCY = 0.85
 START_UP = 1.5
 
 
-def seconds(work: Work, speed: Speed) -> float:
+def seconds(work: Cost, speed: Speed) -> float:
     """Seconds that a job computes, without its start-up."""
     return (
         work.operations / (EFFICIENCY * speed.operations)

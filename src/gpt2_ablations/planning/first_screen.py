@@ -13,15 +13,15 @@ from ..common.text_table import listed, paragraph
 from ..common.units import file_size
 from ..data.download.needed_files import needed_files
 from ..settings.config import pretrained_models
-from .workflow import Plan
+from .workflow import Workflow
 
-# A run that computes more than this, on the processor or on a card, may take minutes: it is worth the seconds that the
-# whole plan takes, about twelve with a card.
-LONG_OPERATIONS, LONG_OPERATIONS_ON_CARDS = 3e13, 1e15
+# A run that computes more than this, on the processor or on a GPU, may take minutes: it is worth the seconds that the
+# whole plan takes, about twelve with a GPU.
+LONG_FLOPS, LONG_FLOPS_ON_GPUS = 3e13, 1e15
 MOST_SECONDS_FOR_A_PLAN = 120
 
 
-def first_screen(plan: Plan, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
+def first_screen(plan: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
     """What will run, what will be downloaded, and how to follow it; the whole plan if it will take long here.
 
     Args:
@@ -51,27 +51,27 @@ def _will_run(jobs: Mapping[str, int]) -> str:
     return f"now {' and '.join(parts)}" if parts else "nothing to train now"
 
 
-def _is_long(plan: Plan, rows: Sequence[str]) -> bool:
+def _is_long(plan: Workflow, rows: Sequence[str]) -> bool:
     if not rows:
         return False
-    from .costs import feature_work, read_lengths, training_work  # loaded when it is needed: jobs read this module too
+    from .costs import feature_cost, read_lengths, training_cost  # loaded when it is needed: jobs read this module too
 
-    long = LONG_OPERATIONS_ON_CARDS if plan.cards() else LONG_OPERATIONS
+    long = LONG_FLOPS_ON_GPUS if plan.machine_gpus() else LONG_FLOPS
     lengths, operations, seen = read_lengths(plan.paths.tokens), 0.0, set()
     for row in rows:
         experiment = plan.experiments[row]
         model = plan.models[experiment.model_size]
-        operations += training_work(experiment, model, plan.config, lengths).operations
+        operations += training_cost(experiment, model, plan.config, lengths).operations
         for file in plan.features(row, plan.config.seeds[0]):
             if file not in seen and not Path(file).is_file():
                 seen.add(file)
-                operations += feature_work(plan.spec(Path(file).stem), model, plan.config, lengths).operations
+                operations += feature_cost(plan.spec(Path(file).stem), model, plan.config, lengths).operations
         if operations > long:
             return True
     return False
 
 
-def _whole_plan(plan: Plan, rows: Sequence[str]) -> str | None:
+def _whole_plan(plan: Workflow, rows: Sequence[str]) -> str | None:
     """What `python -m gpt2_ablations plan` says of some rows, from a process of its own; None if that fails."""
     command = [sys.executable, "-m", "gpt2_ablations", "plan", "--config", str(plan.paths.config)]
     if set(rows) != plan.selected.keys():

@@ -7,8 +7,8 @@ from ..common.units import memory
 from ..settings.config import Config
 from ..settings.experiment import Experiment
 from ..settings.feature_spec import feature_spec
-from .resources import Request
-from .workflow import Plan
+from .resources import Resources
+from .workflow import Workflow
 
 LEAST_FEATURES_MB = 64
 
@@ -17,10 +17,10 @@ Options = dict[str, int | str]
 
 @dataclass(frozen=True)
 class Machine:
-    """What jobs may take: MiB of memory, MiB of the smallest graphics card (None without one), cores."""
+    """What jobs may take: MiB of memory, MiB of the smallest GPU (None without one), cores."""
 
     host_mb: int
-    card_mb: int | None
+    gpu_mb: int | None
     cores: int
 
 
@@ -44,7 +44,7 @@ class Misfit:
         return f"row {self.row}: {self.reason}; {advice}"
 
 
-def misfit(plan: Plan, row: str, machine: Machine) -> Misfit | None:
+def misfit(plan: Workflow, row: str, machine: Machine) -> Misfit | None:
     """What stands in a row's way; None if it fits."""
     reason = _too_large(plan, row, plan.config, machine)
     if reason is None:
@@ -55,26 +55,26 @@ def misfit(plan: Plan, row: str, machine: Machine) -> Misfit | None:
     return Misfit(row, reason, {})
 
 
-def requests(plan: Plan, row: str, config: Config) -> dict[str, Request]:
+def row_resources(plan: Workflow, row: str, config: Config) -> dict[str, Resources]:
     """What a row's jobs would ask for under a configuration: `training`, and `features` if it has a frozen part."""
     changed = plan.with_config(config)
     experiment = plan.experiments[row]
     threads = changed.threads(experiment.model_size)
-    found = {"training": changed.train_request(row, threads)}
+    found = {"training": changed.training_resources(row, threads)}
     model = plan.models[experiment.model_size]
     spec = feature_spec(experiment, model, config.seeds[0], config.precision)
     if spec is not None:
-        found["features"] = changed.request_of(spec, threads)
+        found["features"] = changed.resources_of(spec, threads)
     return found
 
 
-def _too_large(plan: Plan, row: str, config: Config, machine: Machine) -> str | None:
-    card_mb = None if config.device == "cpu" else machine.card_mb
-    for job, request in requests(plan, row, config).items():
+def _too_large(plan: Workflow, row: str, config: Config, machine: Machine) -> str | None:
+    gpu_mb = None if config.device == "cpu" else machine.gpu_mb
+    for job, request in row_resources(plan, row, config).items():
         if request.host_mb > machine.host_mb:
             return f"its {job} asks for {memory(request.host_mb)} of memory, {memory(machine.host_mb)} are here"
-        if card_mb is not None and request.device_mb > card_mb:
-            return f"its {job} asks for {memory(request.device_mb)} of a card, which has {memory(card_mb)}"
+        if gpu_mb is not None and request.device_mb > gpu_mb:
+            return f"its {job} asks for {memory(request.device_mb)} of a GPU, which has {memory(gpu_mb)}"
     return None
 
 
@@ -93,7 +93,7 @@ def _options(config: Config, experiment: Experiment, machine: Machine) -> Iterat
     yield from ({**one, **other} for one in shards[-1:] for other in micro)
     yield from precision
     yield from ({**one, **other} for one in precision for other in micro)
-    if config.device != "cpu" and machine.card_mb is not None:
+    if config.device != "cpu" and machine.gpu_mb is not None:
         yield {"device": "cpu"}
         yield from ({"device": "cpu", **other} for other in micro)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..common.errors import InputError
 from ..common.files import cannot_be_written
 
-RUN_LOCK = ".run.lock"
+LOCK_FILE = ".run.lock"
 SNAKEMAKE_LOCKS = Path(".snakemake", "locks")
 
 
@@ -26,7 +26,7 @@ def hold_results(folder: Path) -> int:
     Raises:
         InputError: another run works there, or the folder cannot be written.
     """
-    path = folder / RUN_LOCK
+    path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -41,7 +41,7 @@ def hold_results(folder: Path) -> int:
                 holder = os.read(lock, 200).decode(errors="replace") or "another process"
                 os.close(lock)
                 raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
-            time.sleep(0.1)  # it may be another one's look, in `who_works_in`
+            time.sleep(0.1)  # it may be another one's look, in `holder_of`
         except OSError:  # a disk without locks
             return lock
     with contextlib.suppress(OSError):  # a full disk: only the message is poorer
@@ -50,9 +50,9 @@ def hold_results(folder: Path) -> int:
     return lock
 
 
-def who_works_in(folder: Path) -> str | None:
+def holder_of(folder: Path) -> str | None:
     """The run that holds a results folder, `process 123 on HOST`; None if there is none."""
-    with contextlib.suppress(OSError), open(folder / RUN_LOCK, encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(OSError), open(folder / LOCK_FILE, encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,7 +70,7 @@ def was_killed_in(folder: Path) -> bool:
     return False
 
 
-def how_to_go_on(configfiles: Sequence[str]) -> str:
+def how_to_resume(configfiles: Sequence[str]) -> str:
     """What to do after a run was killed; Snakemake itself refuses to go on, and with `--quiet` does not even say so.
 
     Args:

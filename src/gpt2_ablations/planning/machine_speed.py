@@ -52,7 +52,7 @@ def measure_speed(threads: int, device_name: str, precision: str) -> Speed:
     set_up_torch(precision)
     device = torch.device(device_name)
     with ThreadPoolExecutor(1) as beside:
-        # While a card is measured the processor has little to do.
+        # While a GPU is measured the processor has little to do.
         start_up = beside.submit(_start_up) if device.type != "cpu" else None
         speed = _measure(threads, device, precision)
     return replace(speed, started=start_up.result() if start_up else _start_up())
@@ -129,7 +129,7 @@ def _training(blocks: int, device: torch.device, precision: str) -> tuple[float,
     finetuning = Finetuning(experiment, classifier, inputs, 1, device, precision)
 
     def note(history: list[Step]) -> None:
-        # A card goes on computing when a step is called.
+        # A GPU goes on computing when a step is called.
         synchronize(device)
         times.append(time.perf_counter())
 

@@ -13,19 +13,19 @@ from ..gpt2.pretraining import BATCH_SIZE, STEPS
 from ..runs.finished_runs import Runs, read_runs
 from ..settings.config import ModelConfig, pretrained_models
 from ..settings.feature_spec import FeatureSpec, feature_spec
-from .costs import Lengths, Work, feature_work, read_lengths, training_work
+from .costs import Cost, Lengths, feature_cost, read_lengths, training_cost
 from .estimates import seconds, start_up_seconds
-from .fitting import Machine, Misfit, misfit, requests
+from .fitting import Machine, Misfit, misfit, row_resources
 from .machine_speed import Speed, measure_speed
 from .resources import jobs_at_once
-from .workflow import Plan
+from .workflow import Workflow
 
 # A run's three files, its log and Snakemake's records of them.
 RUN_BYTES = 50_000
 
 
 @dataclass(frozen=True)
-class FeaturesPlan:
+class FeatureEstimate:
     """A file of hidden states: which selected rows use it, whether it is there, seconds and bytes it will take."""
 
     identity: str
@@ -36,7 +36,7 @@ class FeaturesPlan:
 
 
 @dataclass(frozen=True)
-class RowPlan:
+class RowEstimate:
     """A row of the table.
 
     runs, done: seeds, and those that have run with the row's present options; resumed: epochs that unfinished runs have
@@ -66,7 +66,7 @@ class RowPlan:
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class Plan:
     """All of it. seconds: of the whole run, jobs side by side where cores allow, without downloads and reports.
 
     disks: for each disk that is written to, its folder, the bytes that it needs and those that are free.
@@ -80,8 +80,8 @@ class RunPlan:
     seeds: int
     lengths_known: bool
     needed: list[Needed]
-    rows: list[RowPlan]
-    features: list[FeaturesPlan]
+    rows: list[RowEstimate]
+    features: list[FeatureEstimate]
     misfits: list[Misfit]
     disks: list[tuple[str, int, int]]
     seconds: float
@@ -94,7 +94,7 @@ class RunPlan:
         return content
 
 
-def plan_run(plan: Plan) -> RunPlan:
+def plan_invocation(plan: Workflow) -> Plan:
     """Count what is to be done and measure the machine; it takes some seconds.
 
     Raises:
@@ -104,7 +104,7 @@ def plan_run(plan: Plan) -> RunPlan:
 
 
 class _Planner:
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Workflow):
         self.plan, self.config = plan, plan.config
         self.device = _device(plan)
         self.machine = this_machine(plan)
@@ -112,15 +112,15 @@ class _Planner:
         self.finished: Runs = read_runs(plan.config, plan.selected)
         self.speeds: dict[int, Speed] = {}
         self.users: dict[str, list[str]] = {}
-        self.features: dict[str, FeaturesPlan] = {}
+        self.features: dict[str, FeatureEstimate] = {}
 
-    def run(self) -> RunPlan:
+    def run(self) -> Plan:
         needed = needed_files(self.config, self.plan.models, pretrained_models(self.plan.selected))
         rows = [self._row(row) for row in self.plan.selected]
         misfits = [found for row in self.plan.selected if (found := misfit(self.plan, row, self.machine))]
         wanted = {identity for row in rows if row.done < row.runs for identity in row.features}
         missing = [file for file in self.features.values() if not file.here and file.identity in wanted]
-        return RunPlan(
+        return Plan(
             machine=self.machine,
             speeds=self.speeds,
             device=self.device,
@@ -142,7 +142,7 @@ class _Planner:
             self.speeds[threads] = measure_speed(threads, self.device, self.config.precision)
         return self.speeds[threads]
 
-    def _row(self, row: str) -> RowPlan:
+    def _row(self, row: str) -> RowEstimate:
         experiment = self.plan.experiments[row]
         model = self.plan.models[experiment.model_size]
         threads = self.plan.threads(experiment.model_size)
@@ -159,10 +159,10 @@ class _Planner:
             self._add_features(identity, spec, row, speed)
         missing = [i for i, (_, is_needed) in files.items() if is_needed and not self.features[i].here]
         epochs = {seed: _epochs_kept(self.plan, row, seed) for seed in waiting}
-        once = seconds(training_work(experiment, model, self.config, self.lengths), speed)
+        once = seconds(training_cost(experiment, model, self.config, self.lengths), speed)
         left = sum(1 - min(epoch / experiment.num_epochs, 1) for epoch in epochs.values())
-        asked = requests(self.plan, row, self.config)
-        return RowPlan(
+        asked = row_resources(self.plan, row, self.config)
+        return RowEstimate(
             row=row,
             model=experiment.model_size,
             trainable_layers=experiment.trainable_layers,
@@ -185,14 +185,14 @@ class _Planner:
                 self.features[identity].rows.append(row)
             return
         model = self.plan.models[spec.model_size]
-        work = feature_work(spec, model, self.config, self.lengths)
+        work = feature_cost(spec, model, self.config, self.lengths)
         here = self.plan.paths.features(identity).is_file()
         needs = 0.0 if here else seconds(work, speed) + start_up_seconds(speed)
-        self.features[identity] = FeaturesPlan(identity, [row], here, needs, int(work.written))
+        self.features[identity] = FeatureEstimate(identity, [row], here, needs, int(work.written))
 
-    def _seconds(self, missing: list[FeaturesPlan], rows: list[RowPlan], needed: list[Needed]) -> float:
-        """Of all jobs: side by side as far as cores and cards go, and never less than the longest one takes."""
-        cards, cores = self.plan.cards(), self.machine.cores
+    def _seconds(self, missing: list[FeatureEstimate], rows: list[RowEstimate], needed: list[Needed]) -> float:
+        """Of all jobs: side by side as far as cores and GPUs go, and never less than the longest one takes."""
+        gpus, cores = self.plan.machine_gpus(), self.machine.cores
         threads = {row.row: row.threads for row in rows}
         # Of each kind of job: seconds of all, how many, and threads of one.
         jobs = [(row.training_seconds, row.runs - row.done, row.threads) for row in rows]
@@ -200,12 +200,12 @@ class _Planner:
         made = [self.plan.models[file.model] for file in needed if file.model and file.made_here]
         jobs += [(self._pretraining(model), 1, 1) for model in made]
         longest_row = max((row.training_seconds / row.runs for row in rows), default=0.0)
-        if not cards:
+        if not gpus:
             return max(sum(needs * of_one / cores for needs, _, of_one in jobs), longest_row)
-        # A card computes one job at a time, while others start up.
+        # A GPU computes one job at a time, while others start up.
         starts = [number * start_up_seconds(self._speed(of_one)) for _, number, of_one in jobs]
         computing = sum(needs for needs, _, _ in jobs) - sum(starts)
-        return max(computing / cards + sum(starts) / jobs_at_once(cards, cores), longest_row)
+        return max(computing / gpus + sum(starts) / jobs_at_once(gpus, cores), longest_row)
 
     def _pretraining(self, model: ModelConfig) -> float:
         """Seconds that the demo takes to pretrain one of its miniatures."""
@@ -213,10 +213,10 @@ class _Planner:
         positions = STEPS * BATCH_SIZE * model.n_positions
         products = 6 * 12 * model.n_embd**2 * model.n_layer * positions
         blocks = 2 * STEPS * model.n_layer  # they compute every position
-        return seconds(Work(operations=products, steps=STEPS, blocks=blocks), speed) + start_up_seconds(speed)
+        return seconds(Cost(operations=products, steps=STEPS, blocks=blocks), speed) + start_up_seconds(speed)
 
     def _disks(
-        self, needed: list[Needed], missing: list[FeaturesPlan], rows: list[RowPlan]
+        self, needed: list[Needed], missing: list[FeatureEstimate], rows: list[RowEstimate]
     ) -> list[tuple[str, int, int]]:
         """Bytes that the results folder and the download cache will take, together if they are on one disk."""
         to_cache = sum(file.disk_bytes for file in needed if file.goes_to_cache)
@@ -232,17 +232,17 @@ class _Planner:
         return list(disks.values())
 
 
-def this_machine(plan: Plan) -> Machine:
+def this_machine(plan: Workflow) -> Machine:
     """What jobs may take here."""
-    cards = memory_mb() if plan.cards() else []
-    return Machine(machine_memory_mb(), min(cards) if cards else None, plan.cores or usable_cores())
+    gpus = memory_mb() if plan.machine_gpus() else []
+    return Machine(machine_memory_mb(), min(gpus) if gpus else None, plan.cores or usable_cores())
 
 
-def _device(plan: Plan) -> str:
+def _device(plan: Workflow) -> str:
     return select_device(plan.config.device).type
 
 
-def _epochs_kept(plan: Plan, row: str, seed: int) -> int:
+def _epochs_kept(plan: Workflow, row: str, seed: int) -> int:
     """The epochs that an unfinished run's checkpoint holds; 0 without one."""
     from safetensors import SafetensorError, safe_open
 

@@ -4,23 +4,23 @@ from ..common.text_table import listed, paragraph, shorten_middle, text_table
 from ..common.units import duration, file_size, memory
 from ..data.download.needed_files import Needed
 from .machine_speed import Speed
-from .plan import RowPlan, RunPlan
+from .plan import Plan, RowEstimate
 
 # More rows than this are counted and not shown.
 MOST_ROWS = 60
 
 
-def format_plan(plan: RunPlan, most_rows: int = MOST_ROWS) -> str:
+def format_plan(plan: Plan, most_rows: int = MOST_ROWS) -> str:
     """The plan in paragraphs: machine, files, rows, sums, and what stands in the way."""
     parts = [_machine(plan), _files(plan.needed), _rows(plan, most_rows), _sums(plan), _hindrances(plan)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _machine(plan: RunPlan) -> str:
-    card = f", smallest card {memory(plan.machine.card_mb)}" if plan.machine.card_mb else ""
+def _machine(plan: Plan) -> str:
+    gpu = f", smallest GPU {memory(plan.machine.gpu_mb)}" if plan.machine.gpu_mb else ""
     cores = "core" if plan.machine.cores == 1 else "cores"
     lines = [
-        f"This machine: {plan.machine.cores} {cores}, {memory(plan.machine.host_mb)} of memory{card}; {plan.device}."
+        f"This machine: {plan.machine.cores} {cores}, {memory(plan.machine.host_mb)} of memory{gpu}; {plan.device}."
     ]
     for threads, speed in sorted(plan.speeds.items()):
         lines.append(f"Measured with {threads} thread{'s' * (threads > 1)}: {_speed(speed, plan.precision)}.")
@@ -43,7 +43,7 @@ def _files(needed: list[Needed]) -> str:
     return text_table(["file", "size", "", "from"], rows, right=[1])
 
 
-def _rows(plan: RunPlan, most: int) -> str:
+def _rows(plan: Plan, most: int) -> str:
     headers = ["row", "model", "trains", "frozen", "trained", "GiB", "GB", ""]
     shown = [
         [
@@ -66,7 +66,7 @@ def _rows(plan: RunPlan, most: int) -> str:
     return f"{table}\n{paragraph(legend)}"
 
 
-def _state(row: RowPlan, too_large: set[str]) -> str:
+def _state(row: RowEstimate, too_large: set[str]) -> str:
     if row.done == row.runs:
         return "done"
     if row.row in too_large:
@@ -76,7 +76,7 @@ def _state(row: RowPlan, too_large: set[str]) -> str:
     return "goes on" if row.resumed else "to do"
 
 
-def _sums(plan: RunPlan) -> str:
+def _sums(plan: Plan) -> str:
     runs, done = sum(row.runs for row in plan.rows), sum(row.done for row in plan.rows)
     rows = f"{len(plan.rows)} row{'s' * (len(plan.rows) != 1)}"
     seeds = f" with {plan.seeds} seeds" if plan.seeds > 1 else ""
@@ -96,7 +96,7 @@ def _sums(plan: RunPlan) -> str:
     return "\n".join(paragraph(line, "  ") for line in lines)
 
 
-def _hindrances(plan: RunPlan) -> str:
+def _hindrances(plan: Plan) -> str:
     lines = [f"Does not fit: {misfit}." for misfit in plan.misfits[:MOST_ROWS]]
     for folder, needs, free in plan.disks:
         if needs > free:
@@ -107,7 +107,7 @@ def _hindrances(plan: RunPlan) -> str:
     return "\n".join(paragraph(line, "  ") for line in lines)
 
 
-def _first_rows_that_fit(plan: RunPlan, needs: int, free: int) -> str:
+def _first_rows_that_fit(plan: Plan, needs: int, free: int) -> str:
     """Which rows, from the table's end, would have to go for the others to fit."""
     left_out = []
     for row in reversed(plan.rows):

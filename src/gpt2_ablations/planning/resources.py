@@ -2,7 +2,7 @@
 
 Memory is a sum of parts. A number takes 4 bytes, C is n_embd:
 
-- Python, torch and its buffers: HOST_MB; with a graphics card CUDA_HOST_MB more; on a cluster SNAKEMAKE_MB more.
+- Python, torch and its buffers: HOST_MB; with a GPU CUDA_HOST_MB more; on a cluster SNAKEMAKE_MB more.
 - To train, the features: C numbers a position kept. They are mapped, but read whole.
 - To train, the weights: one number for each that is frozen (with LoRA); three for each that is trained, with AdamW's
   two moments; then gradients, a number for each, or activations with the embeddings' gradient, whichever is more: the
@@ -16,7 +16,7 @@ Memory is a sum of parts. A number takes 4 bytes, C is n_embd:
 - To make features, a chunk's widest moment, 11 C numbers a position, and two blocks of weights, since one is loaded
   while the other is held; or, before that, the embeddings.
 
-With a card these parts are the card's, except the first one and, on the host too, what is loaded. MARGIN is for what
+With a GPU these parts are the GPU's, except the first one and, on the host too, what is loaded. MARGIN is for what
 the allocator takes beyond them. tests/benchmarks/RESOURCES.md compares the sum with measured peaks.
 
 Time is the floating-point operations over a rate that an old machine reaches, twice: a request is rarely too short.
@@ -42,7 +42,7 @@ HOST_MB = 450
 CUDA_HOST_MB = 3072
 # On a cluster each job is a Snakemake that runs the command: its process has 130 MiB, and counts.
 SNAKEMAKE_MB = 160
-# The context and the libraries' workspaces on a card: allowed for, not measured.
+# The context and the libraries' workspaces on a GPU: allowed for, not measured.
 CUDA_DEVICE_MB = 1024
 MARGIN = 1.15
 HUGE_PAGE = 2 * 2**20
@@ -53,20 +53,20 @@ LIGHT_MINUTES = 30
 # More threads than this no longer make one job faster; below this width a model keeps one core busy at best.
 MOST_THREADS = 16
 SINGLE_THREAD_WIDTH = 256
-# With a card, a job's processor only feeds it.
-CARD_THREADS = 4
+# With a GPU, a job's processor only feeds it.
+GPU_THREADS = 4
 # So many jobs may start up and load while others compute, on so many cores each: Python, PyTorch and CUDA need some
-# five seconds, the training of one block on a fast card less than two.
+# five seconds, the training of one block on a fast GPU less than two.
 MOST_WAITING, CORES_A_JOB = 7, 2
 
-# float32 operations a second of one old core, and of a small card; bytes a second that AdamW moves.
-CORE_FLOPS, CARD_FLOPS, MOVED_BYTES = 30e9, 4e12, 5e9
+# float32 operations a second of one old core, and of a small GPU; bytes a second that AdamW moves.
+CORE_FLOPS, GPU_FLOPS, MOVED_BYTES = 30e9, 4e12, 5e9
 LEAST_MINUTES = 15
 TIME_MARGIN = 2
 
 
 @dataclass(frozen=True)
-class Messages:
+class DataSize:
     """What a request takes from the data: messages of all splits, their tokens, the longest; and training messages."""
 
     number: int
@@ -77,7 +77,7 @@ class Messages:
 
 # Until the messages are tokenized: as many as the document's, none longer than this (its longest has 120 tokens).
 # Snakemake asks again right before a job starts, when the tokens are there.
-EXPECTED = Messages(number=1494, tokens=1494 * 160, longest=160, training=1045)
+EXPECTED_SIZE = DataSize(number=1494, tokens=1494 * 160, longest=160, training=1045)
 
 
 def read_tokens(tokens_file: Path, part: str) -> "dict[str, np.ndarray] | None":
@@ -95,12 +95,12 @@ def read_tokens(tokens_file: Path, part: str) -> "dict[str, np.ndarray] | None":
         return None
 
 
-def read_messages(tokens_file: Path) -> Messages:
+def read_data_size(tokens_file: Path) -> DataSize:
     """The data's dimensions from the tokenized splits; `EXPECTED` while they do not exist or cannot be read."""
     lengths = read_tokens(tokens_file, "lengths")
     if lengths is None:
-        return EXPECTED
-    return Messages(
+        return EXPECTED_SIZE
+    return DataSize(
         number=sum(map(len, lengths.values())),
         tokens=sum(int(of_split.sum()) for of_split in lengths.values()),
         longest=max(int(of_split.max()) for of_split in lengths.values()),
@@ -109,8 +109,8 @@ def read_messages(tokens_file: Path) -> Messages:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one job needs: peak resident MiB (mapped pages included), MiB on a card, minutes, MiB on disk."""
+class Resources:
+    """What one job needs: peak resident MiB (mapped pages included), MiB on a GPU, minutes, MiB on disk."""
 
     host_mb: int
     device_mb: int
@@ -126,33 +126,33 @@ class Request:
         return self.minutes * 2 ** (attempt - 1)
 
 
-def threads(model: ModelConfig, card: bool, cores: int | None = None, cards: int = 1) -> int:
+def threads(model: ModelConfig, gpu: bool, cores: int | None = None, gpus: int = 1) -> int:
     """Threads of a job on this model.
 
     Args:
-        card: whether it runs on a graphics card.
-        cores, cards: of this machine, which `jobs_at_once` share; None on a cluster.
+        GPU: whether it runs on a GPU.
+        cores, GPUs: of this machine, which `jobs_at_once` share; None on a cluster.
     """
     if model.n_embd < SINGLE_THREAD_WIDTH:
         return 1
-    if not card:
+    if not gpu:
         return MOST_THREADS
-    return CARD_THREADS if cores is None else max(1, min(CARD_THREADS, cores // jobs_at_once(cards, cores)))
+    return GPU_THREADS if cores is None else max(1, min(GPU_THREADS, cores // jobs_at_once(gpus, cores)))
 
 
-def jobs_at_once(cards: int, cores: int) -> int:
-    """Jobs of this machine's graphics cards: one that computes on each, and one or more that start up meanwhile."""
-    return cards + max(1, min(MOST_WAITING, cores // CORES_A_JOB - cards))
+def jobs_at_once(gpus: int, cores: int) -> int:
+    """Jobs of this machine's GPUs: one that computes on each, and one or more that start up meanwhile."""
+    return gpus + max(1, min(MOST_WAITING, cores // CORES_A_JOB - gpus))
 
 
-def features_at_once(cards: int, cores: int) -> int:
+def features_at_once(gpus: int, cores: int) -> int:
     """How many of these may extract features: a disk may take minutes to write them, and others compute meanwhile."""
-    return max(cards, jobs_at_once(cards, cores) - cards - 1)
+    return max(gpus, jobs_at_once(gpus, cores) - gpus - 1)
 
 
-def feature_request(
-    spec: FeatureSpec, model: ModelConfig, config: Config, messages: Messages, card: bool, threads: int
-) -> Request:
+def feature_resources(
+    spec: FeatureSpec, model: ModelConfig, config: Config, messages: DataSize, gpu: bool, threads: int
+) -> Resources:
     """What `extract_features` needs."""
     c = model.n_embd
     length = _context(spec.context_length, model, messages)
@@ -166,29 +166,29 @@ def feature_request(
         work += 2 * block
     kept = positions if spec.kept == "all" else messages.number
     floats = positions * spec.blocks * (24 * c * c + 4 * length * c)
-    return Request(
-        host_mb=_host_mb(hidden + (embeddings + 8 * block if card else max(embeddings, work)), card),
+    return Resources(
+        host_mb=_host_mb(hidden + (embeddings + 8 * block if gpu else max(embeddings, work)), gpu),
         device_mb=_device_mb(hidden + work),
-        minutes=_minutes(floats, 0, card, threads),
+        minutes=_minutes(floats, 0, gpu, threads),
         disk_mb=math.ceil(4 * c * kept / 2**20) + 1,
     )
 
 
-def train_request(
-    experiment: Experiment, model: ModelConfig, config: Config, messages: Messages, card: bool, threads: int
-) -> Request:
+def training_resources(
+    experiment: Experiment, model: ModelConfig, config: Config, messages: DataSize, gpu: bool, threads: int
+) -> Resources:
     """What `train` needs, its feature file being there."""
     c = model.n_embd
     length = _context(None if experiment.no_padding else experiment.context_length, model, messages)
     positions = _attended(experiment.attended, experiment.no_padding, length, messages)
     length = 1 if experiment.attended == "first" else length
-    frozen_blocks = experiment.blocks_run_frozen(model.n_layer)
+    frozen_blocks = experiment.n_frozen_blocks(model.n_layer)
     blocks = model.n_layer - (frozen_blocks or 0)
     features = 0 if frozen_blocks is None else 4 * c * (positions if blocks else messages.number)
     embeddings = 4 * (VOCABULARY_SIZE + model.n_positions) * c
     whole = experiment.trainable_layers in ("all", "lora")
     weights = blocks * _block_bytes(c) + (embeddings if whole else 0)
-    trained, total = parameters(experiment, model), weights // 4
+    trained, total = trained_parameters(experiment, model), weights // 4
     held = 0
     if experiment.trainable_layers == "lora":
         held, weights = weights, 4 * trained
@@ -208,16 +208,16 @@ def train_request(
     # Random weights are drawn whole before the trained part is taken from them.
     loading = held + weights + embeddings
     computing = state + max(step, evaluation)
-    return Request(
-        host_mb=_host_mb(features + loading if card else max(loading, features + computing), card),
+    return Resources(
+        host_mb=_host_mb(features + loading if gpu else max(loading, features + computing), gpu),
         device_mb=_device_mb(features + computing),
-        minutes=_minutes(*_work(experiment, model, messages, positions, length, blocks, trained), card, threads),
+        minutes=_minutes(*_work(experiment, model, messages, positions, length, blocks, trained), gpu, threads),
         # A checkpoint holds weights and moments; while one is written, the last one is there too.
         disk_mb=math.ceil((2 * 12 + 4 * config.keep_models) * trained / 2**20) + 16,
     )
 
 
-def parameters(experiment: Experiment, model: ModelConfig) -> int:
+def trained_parameters(experiment: Experiment, model: ModelConfig) -> int:
     """How many weights a row trains."""
     c = model.n_embd
     block, head = 12 * c * c + 13 * c, 2 * c + 2
@@ -226,7 +226,7 @@ def parameters(experiment: Experiment, model: ModelConfig) -> int:
         return model.n_layer * 18 * c * experiment.lora_rank + (c + 2) * experiment.lora_rank + head
     if experiment.trainable_layers == "all":
         return (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * block + 2 * c + head
-    blocks = model.n_layer - (experiment.blocks_run_frozen(model.n_layer) or 0)
+    blocks = model.n_layer - (experiment.n_frozen_blocks(model.n_layer) or 0)
     return blocks * block + (2 * c if blocks else 0) + head
 
 
@@ -253,7 +253,7 @@ def _activations(experiment: Experiment, model: ModelConfig, positions: int, blo
     return (blocks - 1) * whole_block + last_block
 
 
-def _context(context_length: int | str | None, model: ModelConfig, messages: Messages) -> int:
+def _context(context_length: int | str | None, model: ModelConfig, messages: DataSize) -> int:
     """Positions of the longest message as a row sees it."""
     if context_length == "model_context_length":
         return model.n_positions
@@ -262,7 +262,7 @@ def _context(context_length: int | str | None, model: ModelConfig, messages: Mes
     return min(messages.longest, model.n_positions)
 
 
-def _attended(attended: str, no_padding: bool, length: int, messages: Messages) -> int:
+def _attended(attended: str, no_padding: bool, length: int, messages: DataSize) -> int:
     """Positions of all messages that a row attends to."""
     if attended == "first":
         return messages.number
@@ -273,7 +273,7 @@ def _attended(attended: str, no_padding: bool, length: int, messages: Messages) 
 def _work(
     experiment: Experiment,
     model: ModelConfig,
-    messages: Messages,
+    messages: DataSize,
     positions: int,
     length: int,
     blocks: int,
@@ -295,13 +295,13 @@ def _work(
     return (3 * epochs * messages.training + evaluated) * per_message, updates * 28 * trained
 
 
-def _minutes(operations: float, moved: float, card: bool, threads: int) -> int:
-    seconds = operations / (CARD_FLOPS if card else CORE_FLOPS * threads) + moved / MOVED_BYTES
+def _minutes(operations: float, moved: float, gpu: bool, threads: int) -> int:
+    seconds = operations / (GPU_FLOPS if gpu else CORE_FLOPS * threads) + moved / MOVED_BYTES
     return LEAST_MINUTES + math.ceil(TIME_MARGIN * seconds / 60)
 
 
-def _host_mb(peak: int, card: bool) -> int:
-    return math.ceil(HOST_MB + (CUDA_HOST_MB if card else 0) + MARGIN * peak / 2**20)
+def _host_mb(peak: int, gpu: bool) -> int:
+    return math.ceil(HOST_MB + (CUDA_HOST_MB if gpu else 0) + MARGIN * peak / 2**20)
 
 
 def _device_mb(peak: int) -> int:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..settings.config import ROW_ID, named_row
 from ..settings.paths import Paths
-from .workflow import Plan
+from .workflow import Workflow
 
 # What follows this option, whose short form is the second, are files to forget, of rows that are gone too.
 FORGET = ("--cleanup-metadata", "--cm")
 
 
-def check_targets(plan: Plan, arguments: Sequence[str]) -> None:
+def check_targets(plan: Workflow, arguments: Sequence[str]) -> None:
     """Stop at a row that is not there. Snakemake would say that no rule makes it, or print a traceback.
 
     While a Snakefile is read, Snakemake does not say what its targets are.

@@ -11,7 +11,7 @@ import yaml
 
 from ..common.errors import InputError
 from ..common.files import write_text_whole
-from ..common.gpus import visible_cards
+from ..common.gpus import visible_gpus
 from ..common.hardware import usable_cores
 from ..common.hashing import digest_file
 from ..data.download.sources import SourceError, is_local, local_path, shown
@@ -31,11 +31,20 @@ from ..settings.labels import load_defaults, row_labels
 from ..settings.paths import DEMO_FOLDER, MODEL_FILE, Paths
 from ..settings.yaml_files import load_yaml
 from .checks import check_configuration
-from .resources import EXPECTED, SNAKEMAKE_MB, Messages, Request, feature_request, read_messages, threads, train_request
+from .resources import (
+    EXPECTED_SIZE,
+    SNAKEMAKE_MB,
+    DataSize,
+    Resources,
+    feature_resources,
+    read_data_size,
+    threads,
+    training_resources,
+)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workflow:
     """A checked configuration: all rows of the experiments file, and those selected for the table.
 
     local: whether jobs run on this machine, and not on a cluster's. cores: what they may use here.
@@ -88,7 +97,7 @@ class Plan:
         """The metrics of a row with every seed."""
         return [str(self.paths.row(row, seed) / "metrics.json") for seed in self.config.seeds]
 
-    def kept_models(self, row: str) -> list[str]:
+    def saved_models(self, row: str) -> list[str]:
         """The trained layers that a row keeps, with every seed; none unless the configuration says so."""
         seeds = self.config.seeds if self.config.keep_models else []
         return [str(self.paths.row(row, seed) / MODEL_FILE) for seed in seeds]
@@ -109,66 +118,68 @@ class Plan:
         labels = row_labels(self.selected, load_defaults(self.config))
         return {row: "0" * (width - len(row)) * row.isdigit() + label for row, label in labels.items()}
 
-    def cards(self) -> int:
-        """How many of this machine's graphics cards rows may run on; none where they run on the CPU."""
-        return graphics_cards() if self.local and self.config.device in ("auto", "cuda") else 0
+    def machine_gpus(self) -> int:
+        """How many of this machine's GPUs rows may run on; none where they run on the CPU."""
+        return count_visible_gpus() if self.local and self.config.device in ("auto", "cuda") else 0
 
-    def gpus(self) -> int:
-        """How many graphics cards a job takes: one, or none where rows run on the CPU.
+    def gpus_per_job(self) -> int:
+        """How many GPUs a job takes: one, or none where rows run on the CPU.
 
         On a cluster `auto` asks for one whatever this machine has: `device: cpu` is for those without.
         """
         return int(
-            self.config.device == "cuda" or self.cards() > 0 or (self.config.device == "auto" and not self.local)
+            self.config.device == "cuda" or self.machine_gpus() > 0 or (self.config.device == "auto" and not self.local)
         )
 
     def threads(self, model_size: str) -> int:
         """Threads for a job on this model: one for a miniature, so that several jobs run side by side."""
-        return threads(self.models[model_size], bool(self.gpus()), self.cores if self.local else None, self.cards())
+        return threads(
+            self.models[model_size], bool(self.gpus_per_job()), self.cores if self.local else None, self.machine_gpus()
+        )
 
-    def train_request(self, row: str, threads: int) -> Request:
+    def training_resources(self, row: str, threads: int) -> Resources:
         """What the training of a row asks for."""
         experiment = self.experiments[row]
-        return self._request(train_request, experiment, self.models[experiment.model_size], threads)
+        return self._request(training_resources, experiment, self.models[experiment.model_size], threads)
 
-    def feature_request(self, identity: str, threads: int) -> Request:
+    def feature_resources(self, identity: str, threads: int) -> Resources:
         """What the making of a feature file asks for."""
-        return self.request_of(self.spec(identity), threads)
+        return self.resources_of(self.spec(identity), threads)
 
-    def request_of(self, spec: FeatureSpec, threads: int) -> Request:
+    def resources_of(self, spec: FeatureSpec, threads: int) -> Resources:
         """What the making of such features asks for."""
-        return self._request(feature_request, spec, self.models[spec.model_size], threads)
+        return self._request(feature_resources, spec, self.models[spec.model_size], threads)
 
-    def with_config(self, config: Config) -> "Plan":
+    def with_config(self, config: Config) -> "Workflow":
         """The same rows under other general settings."""
         return replace(self, config=config, specs={})
 
     def _request(
-        self, formula: Callable[..., Request], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
-    ) -> Request:
-        request = formula(settings, model, self.config, self._messages(), bool(self.gpus()), threads)
+        self, formula: Callable[..., Resources], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
+    ) -> Resources:
+        request = formula(settings, model, self.config, self._messages(), bool(self.gpus_per_job()), threads)
         return request if self.local else replace(request, host_mb=request.host_mb + SNAKEMAKE_MB)
 
-    def _messages(self) -> Messages:
+    def _messages(self) -> DataSize:
         try:
             changed = self.paths.tokens.stat().st_mtime_ns
         except OSError:
-            return EXPECTED
+            return EXPECTED_SIZE
         return _messages_of(self.paths.tokens, changed)
 
 
 @cache
-def _messages_of(tokens: Path, changed: int) -> Messages:
-    return read_messages(tokens)
+def _messages_of(tokens: Path, changed: int) -> DataSize:
+    return read_data_size(tokens)
 
 
-def make_plan(
+def make_workflow(
     merged: dict,
     configfiles: list[str],
     local: bool = True,
     cores: int | None = None,
     origins: dict[str, dict] | None = None,
-) -> Plan:
+) -> Workflow:
     """Check a configuration as Snakemake merged it, and every file it names.
 
     Args:
@@ -186,12 +197,12 @@ def make_plan(
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files if origins is None else origins)
-    plan = _plan_of(config, local, cores)
+    plan = _workflow_of(config, local, cores)
     check_configuration(config, plan.models, plan.experiments)
     return plan
 
 
-def load_plan(paths: list[str], rows: list[str] | None = None) -> Plan:
+def load_workflow(paths: list[str], rows: list[str] | None = None) -> Workflow:
     """The same from configuration files, for this machine.
 
     Args:
@@ -203,14 +214,14 @@ def load_plan(paths: list[str], rows: list[str] | None = None) -> Plan:
     config = load_config(paths)
     if rows:
         config = config.model_copy(update={"rows": list(dict.fromkeys(rows))})
-    return _plan_of(config, local=True, cores=usable_cores())
+    return _workflow_of(config, local=True, cores=usable_cores())
 
 
-def _plan_of(config: Config, local: bool, cores: int | None) -> Plan:
+def _workflow_of(config: Config, local: bool, cores: int | None) -> Workflow:
     models = load_models(config.models)
     experiments = load_experiments(config.experiments, models, config.models)
     selected = select_rows(config, experiments)
-    return Plan(config, models, experiments, selected, Paths(config.results), local, cores)
+    return Workflow(config, models, experiments, selected, Paths(config.results), local, cores)
 
 
 def _from_here(path: str) -> str:
@@ -247,7 +258,7 @@ def _file_on_disk(source: str) -> str | None:
         return None
 
 
-def without_secrets(sources: list[str]) -> list[str]:
+def sources_as_parameters(sources: list[str]) -> list[str]:
     """Sources as a rule's parameters, which Snakemake prints when they change.
 
     A digest stands for what is left out, so that a job still runs again when it changes.
@@ -259,6 +270,6 @@ def without_secrets(sources: list[str]) -> list[str]:
 
 
 @cache
-def graphics_cards() -> int:
-    """How many NVIDIA cards this machine shows to its jobs."""
-    return len(visible_cards())
+def count_visible_gpus() -> int:
+    """How many NVIDIA GPUs this machine shows to its jobs."""
+    return len(visible_gpus())

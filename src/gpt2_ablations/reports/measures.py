@@ -42,7 +42,7 @@ def _trained_parameters(result: PairedResult) -> list[str]:
 
 
 def _memory(result: PairedResult) -> list[str]:
-    # On a graphics card its own memory is what limits; otherwise there is only the host's.
+    # On a GPU its own memory is what limits; otherwise there is only the host's.
     runs = [*result.reference, *result.other]
     place = next((place for place in ("device", "host") if all(place in run.peak_memory_mb for run in runs)), None)
     if place is None:

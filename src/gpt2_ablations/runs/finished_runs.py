@@ -90,7 +90,7 @@ class Run:
 
     @property
     def peak_memory_mb(self) -> dict[str, float]:
-        """The most that any job of the run held, in MiB, by where: `host`, and `device` on a graphics card."""
+        """The most that any job of the run held, in MiB, by where: `host`, and `device` on a GPU."""
         memory = self.metrics.peak_memory_mb
         found = {"host": max(memory.host or 0, self.metrics.features_peak_memory_mb or 0), "device": memory.device}
         return {place: value for place, value in found.items() if value}

@@ -26,7 +26,7 @@ DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
 
 
 @dataclass(frozen=True)
-class KeptModel:
+class SavedModel:
     """What a kept file says of itself.
 
     weights_sha256: of the pretrained weights; None if random ones were drawn from the seed.
@@ -63,16 +63,16 @@ class KeptModel:
         }
 
 
-def write_kept_model(path: Path, kept: KeptModel, trained: Mapping[str, Tensor]) -> None:
+def write_saved_model(path: Path, saved: SavedModel, trained: Mapping[str, Tensor]) -> None:
     """Write trained tensors, float32, as they come."""
     shapes = {name: (torch.float32, tuple(tensor.shape)) for name, tensor in trained.items()}
     with open(path, "wb") as file:
-        file.write(safetensors_header(shapes, kept.metadata()))
+        file.write(safetensors_header(shapes, saved.metadata()))
         for tensor in trained.values():
             write_tensor(file, tensor.detach().float())
 
 
-def read_kept_model(path: Path) -> tuple[KeptModel, dict[str, Tensor]]:
+def read_saved_model(path: Path) -> tuple[SavedModel, dict[str, Tensor]]:
     """What a kept file says of itself, and its tensors, mapped.
 
     Raises:
@@ -89,24 +89,24 @@ def read_kept_model(path: Path) -> tuple[KeptModel, dict[str, Tensor]]:
                 " `keep_models: true` has made"
             )
         said = {name: json.loads(text) for name, text in metadata.items()}
-        kept = _kept_model(path, said)
+        saved = _saved_model(path, said)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `keep_models: true`") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a whole file of kept layers ({' '.join(str(error).split())}); delete it and run the row again"
         ) from None
-    return kept, tensors
+    return saved, tensors
 
 
-def _kept_model(path: Path, said: dict[str, Any]) -> KeptModel:
+def _saved_model(path: Path, said: dict[str, Any]) -> SavedModel:
     try:
         # Where the frozen weights lie is the configuration's to say.
         model = ModelConfig(**said["model"], source=str(path))
     except ValidationError as error:
         raise input_error(error, f"{path}: model", DIMENSIONS) from None
     class_0, class_1 = said["labels"]
-    return KeptModel(
+    return SavedModel(
         row=said["row"],
         seed=said["seed"],
         experiment=make_experiment(said["experiment"], f"{path}: experiment"),

@@ -17,7 +17,7 @@ from ..common.logs import stop_if_superseded
 from ..settings.constants import SPLIT_PREFIX
 from ..settings.paths import MODEL_FILE
 from .result import Result
-from .saved_model import KeptModel, write_kept_model
+from .saved_model import SavedModel, write_saved_model
 
 HISTORY_COLUMNS = ("step", "epoch", "batch_loss", "train_loss", "val_loss", "train_acc", "val_acc")
 
@@ -41,7 +41,7 @@ def write_run(
     metrics: dict,
     result: Result,
     test_labels: Tensor,
-    kept: tuple[KeptModel, Mapping[str, Tensor]] | None = None,
+    kept: tuple[SavedModel, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write a run's files, all or none; metrics.json comes last and means that the run is done.
 
@@ -69,7 +69,7 @@ def write_run(
             for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
                 writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
         if kept is not None:
-            write_kept_model(files.enter_context(write_whole(folder / MODEL_FILE)), *kept)
+            write_saved_model(files.enter_context(write_whole(folder / MODEL_FILE)), *kept)
         done.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
         stop_if_superseded()  # before anything of a newer job is touched
         (folder / "metrics.json").unlink(missing_ok=True)

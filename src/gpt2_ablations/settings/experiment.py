@@ -75,7 +75,7 @@ class Experiment:
         return "all"
 
     @property
-    def read_position(self) -> Literal["first", "last", "flexible", "mean"]:
+    def pooling(self) -> Literal["first", "last", "flexible", "mean"]:
         """The position whose logits are the prediction, or the mean over all attended ones."""
         if self.average_embeddings:
             return "mean"
@@ -83,7 +83,7 @@ class Experiment:
             return "last"
         return self.trainable_token_pos
 
-    def blocks_run_frozen(self, n_layer: int) -> int | None:
+    def n_frozen_blocks(self, n_layer: int) -> int | None:
         """How many blocks lie below the first trained layer; None if the embeddings are trained or adapted.
 
         `n_layer` itself stands for "the final norm too": only the head is trained.

@@ -53,7 +53,7 @@ class FeatureSpec:
 
 def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:
     """What a row needs of its frozen part; None if it trains or adapts the embeddings or every block."""
-    blocks = experiment.blocks_run_frozen(model.n_layer)
+    blocks = experiment.n_frozen_blocks(model.n_layer)
     if blocks is None:
         return None
     context = experiment.context_length
@@ -63,7 +63,7 @@ def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precisio
         model_size=experiment.model_size,
         blocks=blocks,
         attended=experiment.attended,
-        kept="all" if blocks < model.n_layer else experiment.read_position,
+        kept="all" if blocks < model.n_layer else experiment.pooling,
         context_length=None if experiment.no_padding else context,
         causal=experiment.causal,
         precision=precision,

@@ -15,11 +15,11 @@ import json, sys
 from pathlib import Path
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.download import fetch as sources
-from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.data.download.retry_policy import RetryPolicy
 
 for line in sys.stdin:
     task = json.loads(line)
-    patience = Patience(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["patience"]})
+    patience = RetryPolicy(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["policy"]})
     try:
         sources.fetch_file(
             task["sources"], Path(task["destination"]), task["sha256"], "weights.sources", patience=patience
@@ -53,13 +53,13 @@ class HubClient:
             },
         )
 
-    def fetch(self, sources: list[str], destination: Path, sha256: str | None, **patience: float) -> str | None:
+    def fetch(self, sources: list[str], destination: Path, sha256: str | None, **policy: float) -> str | None:
         """Fetch a file.
 
         Returns:
             The error's text, None if all went well.
         """
-        task = {"sources": sources, "destination": str(destination), "sha256": sha256, "patience": patience}
+        task = {"sources": sources, "destination": str(destination), "sha256": sha256, "policy": policy}
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

@@ -277,7 +277,7 @@ class Hub:
         return self.place(name)
 
     def lacks(self, name: str) -> None:
-        """Answer as the hub does for a file that the repository does not have."""
+        """SourceAnswer as the hub does for a file that the repository does not have."""
         self.server.serve(self.path(name), status(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT))
 
 

@@ -16,13 +16,13 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.download import archives
 from gpt2_ablations.data.download.archives import read_messages
 from gpt2_ablations.data.download.fetch import fetch_messages
-from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.data.download.retry_policy import RetryPolicy
 from gpt2_ablations.data.download.sources import SourceError
 from tests.data.download.misbehaving_server import cut, good, in_turn, page
 
 MESSAGES = "".join(f"{label}\tmessage {index} £\n" for index, label in enumerate(["ham", "spam"] * 2000)).encode()
 SHA256 = hashlib.sha256(MESSAGES).hexdigest()
-QUICK = Patience(attempts=2, pause=0.01, timeout=5.0, min_rate=1.0)
+QUICK = RetryPolicy(attempts=2, pause=0.01, timeout=5.0, min_rate=1.0)
 MEMBER = "SMSSpamCollection"
 
 
@@ -77,7 +77,7 @@ def destination(tmp_path: Path) -> Path:
 
 
 def fetch(sources: list[str], destination: Path, sha256: str | None = SHA256) -> None:
-    fetch_messages(sources, destination, sha256, patience=QUICK)
+    fetch_messages(sources, destination, sha256, policy=QUICK)
 
 
 def refusal(*arguments: object) -> str:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.data.download.check_sources import Answer, check_sources, format_answers, without_source
+from gpt2_ablations.data.download.check_sources import SourceAnswer, check_sources, format_answers, without_source
 from gpt2_ablations.data.download.fetch import TOKENIZER_FILES
-from gpt2_ablations.data.download.retry_policy import Patience
+from gpt2_ablations.data.download.retry_policy import RetryPolicy
 from gpt2_ablations.settings.config import ModelConfig, load_config
 from tests.data.download.hub_client import SOURCE_FOLDER
 from tests.data.download.misbehaving_server import COMMIT, Hub, Server, good, page, status
 
 DEFAULTS = Path(__file__).parents[3] / "config" / "config.yaml"
 MESSAGES, WEIGHTS = b"ham\thello\n", b"weights"
-QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
+QUICK = RetryPolicy(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
 # huggingface_hub reads HF_ENDPOINT when it is imported: hence a process of its own.
 ASK_THE_HUB = """
 import json, sys
@@ -56,7 +56,7 @@ def model(source: str, content: bytes | None = WEIGHTS) -> dict:
     return {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8, "source": source, "sha256": digest}
 
 
-def ask(configuration: Path, models: dict[str, dict] | None = None) -> list[Answer]:
+def ask(configuration: Path, models: dict[str, dict] | None = None) -> list[SourceAnswer]:
     parsed = {name: ModelConfig(**entry) for name, entry in (models or {}).items()}
     return check_sources(load_config([DEFAULTS, configuration]), parsed, QUICK)
 

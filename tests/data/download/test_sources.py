@@ -23,7 +23,7 @@ from gpt2_ablations.common.hashing import sha256_of
 from gpt2_ablations.data.download import fetch as sources_module
 from gpt2_ablations.data.download import hub as hub_module
 from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path
-from gpt2_ablations.data.download.retry_policy import Patience, patience_from_environment
+from gpt2_ablations.data.download.retry_policy import RetryPolicy, retry_policy_from_environment
 from gpt2_ablations.data.download.sources import SourceError, check_address, is_at, shown
 from tests.data.download.misbehaving_server import (
     Server,
@@ -42,7 +42,7 @@ from tests.data.download.misbehaving_server import (
 
 CONTENT = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
+QUICK = RetryPolicy(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def destination(tmp_path: Path) -> Path:
 def fetch(destination: Path) -> Callable[..., None]:
     """Fetches CONTENT."""
 
-    def call(*sources: str, sha256: str | None = SHA256, patience: Patience = QUICK, **settings: str) -> None:
-        fetch_file(list(sources), destination, sha256, "weights.sources", patience=patience, **settings)
+    def call(*sources: str, sha256: str | None = SHA256, policy: RetryPolicy = QUICK, **settings: str) -> None:
+        fetch_file(list(sources), destination, sha256, "weights.sources", policy=policy, **settings)
 
     return call
 
@@ -135,9 +135,7 @@ def test_500_is_asked_again(server, fetch, destination):
 
 def test_500_for_ever_ends_after_three_attempts_with_growing_pauses(server, fetch, destination):
     address, start = server.serve("/file", status(500)), time.monotonic()
-    assert "HTTP 500 (Internal Server Error) (3 attempts)" in refusal(
-        fetch, address, patience=replace(QUICK, pause=0.1)
-    )
+    assert "HTTP 500 (Internal Server Error) (3 attempts)" in refusal(fetch, address, policy=replace(QUICK, pause=0.1))
     assert 0.3 <= time.monotonic() - start < 2
     assert len(server.requests) == 3
     assert_nothing(destination)
@@ -266,8 +264,8 @@ def test_a_redirect_loop_ends(server, fetch):
 
 def test_a_byte_now_and_then_is_given_up(server, fetch, destination):
     slow, start = server.serve("/file", trickle(CONTENT, 0.02)), time.monotonic()
-    patience = Patience(attempts=2, pause=0.01, timeout=0.3, min_rate=1000)
-    assert "too slow" in refusal(fetch, slow, patience=patience)
+    policy = RetryPolicy(attempts=2, pause=0.01, timeout=0.3, min_rate=1000)
+    assert "too slow" in refusal(fetch, slow, policy=policy)
     assert time.monotonic() - start < 3
     assert len(server.requests) == 2
     assert_nothing(destination)
@@ -275,23 +273,21 @@ def test_a_byte_now_and_then_is_given_up(server, fetch, destination):
 
 def test_a_slow_but_steady_server_is_waited_for(server, fetch, destination):
     content = CONTENT[:60]
-    patience = Patience(attempts=1, pause=0, timeout=0.3, min_rate=5)
+    policy = RetryPolicy(attempts=1, pause=0, timeout=0.3, min_rate=5)
     address = server.serve("/file", trickle(content, 0.02))
-    fetch(address, sha256=hashlib.sha256(content).hexdigest(), patience=patience)
+    fetch(address, sha256=hashlib.sha256(content).hexdigest(), policy=policy)
     assert destination.read_bytes() == content
 
 
 def test_a_silent_server_is_given_up(server, fetch):
     address = server.serve("/file", silence(3))
-    assert "no answer for 0.2 s (2 attempts)" in refusal(
-        fetch, address, patience=replace(QUICK, attempts=2, timeout=0.2)
-    )
+    assert "no answer for 0.2 s (2 attempts)" in refusal(fetch, address, policy=replace(QUICK, attempts=2, timeout=0.2))
     assert len(server.requests) == 2
 
 
 def test_headers_that_trickle_are_given_up(server, fetch):
     address, start = server.serve("/file", trickling_headers(0.05)), time.monotonic()
-    assert "no answer for 0.2 s" in refusal(fetch, address, patience=replace(QUICK, attempts=1, timeout=0.2))
+    assert "no answer for 0.2 s" in refusal(fetch, address, policy=replace(QUICK, attempts=1, timeout=0.2))
     assert time.monotonic() - start < 2
 
 
@@ -372,7 +368,7 @@ def test_whatever_is_written_as_a_place_gives_one_line(tmp_path, monkeypatch, te
     monkeypatch.setattr(hub_module.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError) as raised:
         place = form.format(text)
-        fetch_file([place], tmp_path / "file", SHA256, "weights.sources", patience=replace(QUICK, attempts=1))
+        fetch_file([place], tmp_path / "file", SHA256, "weights.sources", policy=replace(QUICK, attempts=1))
     assert str(raised.value).isprintable()
 
 
@@ -469,7 +465,7 @@ def test_the_progress_bar_is_for_terminals_only(server, destination, terminal):
 def test_patience_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_ATTEMPTS", "7")
     monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_PAUSE", "0")
-    assert patience_from_environment() == Patience(attempts=7, pause=0.0)
+    assert retry_policy_from_environment() == RetryPolicy(attempts=7, pause=0.0)
 
 
 @pytest.mark.parametrize(
@@ -479,7 +475,7 @@ def test_patience_comes_from_the_environment(monkeypatch):
 def test_a_patience_that_is_none_is_named(monkeypatch, name, value):
     monkeypatch.setenv(f"GPT2_ABLATIONS_DOWNLOAD_{name}", value)
     with pytest.raises(InputError, match=f"GPT2_ABLATIONS_DOWNLOAD_{name} is '{value}'; it must be"):
-        patience_from_environment()
+        retry_policy_from_environment()
 
 
 def test_local_sources_are_told_from_addresses(tmp_path):
@@ -518,18 +514,18 @@ def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, toke
         "address with a query": f"{server.address}/main?token=1",
         "folder": str(folder),
     }[place]
-    fetch_tokenizer([source], tmp_path / "tokenizer", patience=QUICK)
+    fetch_tokenizer([source], tmp_path / "tokenizer", policy=QUICK)
     assert (tmp_path / "tokenizer" / "vocab.bpe").read_bytes() == BPE
     assert (tmp_path / "tokenizer" / "encoder.json").read_bytes() == ENCODER
     asked = len(server.requests)
-    fetch_tokenizer([source], tmp_path / "tokenizer", patience=QUICK)
+    fetch_tokenizer([source], tmp_path / "tokenizer", policy=QUICK)
     assert len(server.requests) == asked
 
 
 def test_a_tokenizer_that_no_place_has_is_explained(server, tmp_path, tokenizer_files):
     (tmp_path / "vocab.bpe").write_bytes(b"another vocabulary")
     with pytest.raises(InputError) as raised:
-        fetch_tokenizer([f"{server.address}/main", str(tmp_path)], tmp_path / "tokenizer", patience=QUICK)
+        fetch_tokenizer([f"{server.address}/main", str(tmp_path)], tmp_path / "tokenizer", policy=QUICK)
     message = str(raised.value)
     assert "vocab.bpe: HTTP 404 (Not Found), merges.txt: HTTP 404 (Not Found)" in message
     assert f"{tmp_path}: vocab.bpe: its sha256 is" in message

@@ -17,7 +17,7 @@ from ...common.files import cannot_be_written, write_whole
 from ...common.hashing import sha256_of
 from . import web
 from .archives import looks_like_a_page, read_messages
-from .retry_policy import Patience, patience_from_environment
+from .retry_policy import RetryPolicy, retry_policy_from_environment
 from .sources import SourceError, is_at, is_local, joined, local_path, scheme_of, shown
 
 __all__ = ["fetch_file", "fetch_messages", "fetch_tokenizer", "is_local", "local_path", "sha256_of"]
@@ -38,7 +38,7 @@ def fetch_file(
     *,
     sha_setting: str | None = None,
     accept: Callable[[Path], None] | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> None:
     """Fetch a file from the first place that gives it.
 
@@ -52,10 +52,10 @@ def fetch_file(
     Raises:
         InputError: no place gives the file, or it cannot be written.
     """
-    destination, patience = Path(destination), patience or patience_from_environment()
+    destination, policy = Path(destination), policy or retry_policy_from_environment()
 
     def take(place: str) -> None:
-        _take_file(place, destination, sha256, sha_setting, patience, accept=accept)
+        _take_file(place, destination, sha256, sha_setting, policy, accept=accept)
 
     with _writing(destination, sha256, sources) as wanted:
         if wanted:
@@ -69,7 +69,7 @@ def fetch_messages(
     *,
     setting: str = "dataset.sources",
     sha_setting: str = "dataset.sha256",
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> None:
     """Fetch the messages from the first place that gives them, bare or as `SMSSpamCollection` in a zip.
 
@@ -79,11 +79,11 @@ def fetch_messages(
     Raises:
         InputError: no place gives the messages, or they cannot be written.
     """
-    destination, patience = Path(destination), patience or patience_from_environment()
+    destination, policy = Path(destination), policy or retry_policy_from_environment()
 
     def take(place: str) -> None:
         with _partial_file(destination, keep=False) as partial:
-            content = read_messages(read_or_download(place, partial, patience, SMALL))
+            content = read_messages(read_or_download(place, partial, policy, SMALL))
         _check(hashlib.sha256(content).hexdigest(), sha256, sha_setting if is_local(place) else None)
         with write_whole(destination) as partial:
             partial.write_bytes(content)
@@ -94,7 +94,7 @@ def fetch_messages(
 
 
 def fetch_tokenizer(
-    sources: list[str], folder: Path, *, setting: str = "tokenizer.sources", patience: Patience | None = None
+    sources: list[str], folder: Path, *, setting: str = "tokenizer.sources", policy: RetryPolicy | None = None
 ) -> None:
     """Fetch GPT-2's `vocab.bpe` and `encoder.json` into a folder.
 
@@ -104,18 +104,18 @@ def fetch_tokenizer(
     Raises:
         InputError: no place gives one of them, or it cannot be written.
     """
-    patience = patience or patience_from_environment()
+    policy = policy or retry_policy_from_environment()
     for name, other_name, sha256 in TOKENIZER_FILES:
-        _fetch_tokenizer_file(sources, Path(folder) / name, other_name, sha256, setting, patience)
+        _fetch_tokenizer_file(sources, Path(folder) / name, other_name, sha256, setting, policy)
 
 
 def _fetch_tokenizer_file(
-    sources: list[str], destination: Path, other_name: str, sha256: str, setting: str, patience: Patience
+    sources: list[str], destination: Path, other_name: str, sha256: str, setting: str, policy: RetryPolicy
 ) -> None:
     name = destination.name
 
     def take_named(prefix: str, wanted: str) -> None:
-        _take_file(joined(prefix, wanted), destination, sha256, None, patience, SMALL)
+        _take_file(joined(prefix, wanted), destination, sha256, None, policy, SMALL)
 
     def take(prefix: str) -> None:
         try:
@@ -135,7 +135,7 @@ def _fetch_tokenizer_file(
             _first_good(sources, take, what, setting, "the folder that holds vocab.bpe and encoder.json")
 
 
-def read_or_download(place: str, partial: Path, patience: Patience, max_bytes: int | None = None) -> Path:
+def read_or_download(place: str, partial: Path, policy: RetryPolicy, max_bytes: int | None = None) -> Path:
     """The path of a file with a place's content: the local file, the one in the hub's cache, or `partial`.
 
     Raises:
@@ -146,8 +146,8 @@ def read_or_download(place: str, partial: Path, patience: Patience, max_bytes: i
     if scheme_of(place) == "hf":
         from . import hub  # loaded when it is needed: with a local file, nothing of the network is
 
-        return hub.fetch(place, None, patience)
-    web.download(place, partial, patience, max_bytes)
+        return hub.fetch(place, None, policy)
+    web.download(place, partial, policy, max_bytes)
     return partial
 
 
@@ -174,7 +174,7 @@ def _take_file(
     destination: Path,
     sha256: str | None,
     sha_setting: str | None,
-    patience: Patience,
+    policy: RetryPolicy,
     max_bytes: int | None = None,
     accept: Callable[[Path], None] | None = None,
 ) -> None:
@@ -189,11 +189,11 @@ def _take_file(
     elif scheme_of(place) == "hf":
         from . import hub
 
-        path = hub.fetch(place, sha256, patience)
+        path = hub.fetch(place, sha256, policy)
         accept(path)
         hub.link_or_copy(path, destination)
     else:
-        _download(place, destination, sha256, patience, max_bytes, accept)
+        _download(place, destination, sha256, policy, max_bytes, accept)
 
 
 def _copy_local(
@@ -210,21 +210,21 @@ def _download(
     address: str,
     destination: Path,
     sha256: str | None,
-    patience: Patience,
+    policy: RetryPolicy,
     max_bytes: int | None,
     accept: Callable[[Path], None],
 ) -> None:
     # Only a hash can tell that the beginning left by an earlier run, or another place, is that of this file.
     with _partial_file(destination, keep=sha256 is not None) as partial:
         resumed = partial.exists()
-        web.download(address, partial, patience, max_bytes)
+        web.download(address, partial, policy, max_bytes)
         try:
             _check_file(partial, sha256, None)
         except SourceError:
             partial.unlink()
             if not resumed:
                 raise
-            return _download(address, destination, sha256, patience, max_bytes, accept)
+            return _download(address, destination, sha256, policy, max_bytes, accept)
         with write_whole(destination) as whole:
             partial.rename(whole)
             accept(whole)

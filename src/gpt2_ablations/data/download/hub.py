@@ -25,17 +25,17 @@ from ...common.files import write_whole
 from ...common.hashing import sha256_of
 from ...common.logs import progress_stream
 from ...common.progress import report
-from .retry_policy import Pace, Patience, TooSlow, answer_in_time, with_retries
+from .retry_policy import Pace, RetryPolicy, TooSlow, answer_in_time, with_retries
 from .sources import SourceError, check_address, check_redirect
 
 PLACE = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)/(?P<name>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SLACK = 2**24  # bytes that a download may take beyond twice its file's size
-PASSING = (408, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 
 
-class HubPlace(NamedTuple):
+class HubSource(NamedTuple):
     """`hf://org/repo@REVISION/path/in/repo` in parts."""
 
     repository: str
@@ -51,7 +51,7 @@ class HubFile:
     sha256: str | None
 
 
-def parse_place(source: str) -> HubPlace:
+def parse_hub_source(source: str) -> HubSource:
     """Take an `hf://` place apart.
 
     Raises:
@@ -60,27 +60,27 @@ def parse_place(source: str) -> HubPlace:
     match = PLACE.fullmatch(source)
     if not match:
         raise SourceError("not a place of the form hf://org/repo@REVISION/path/in/repo")
-    place = HubPlace(match["repository"], unquote(match["revision"]), match["name"])
+    place = HubSource(match["repository"], unquote(match["revision"]), match["name"])
     # Both become paths inside the cache.
     if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\\0]", f"{place.revision}/{place.name}")):
         raise SourceError("its revision or its path would leave the repository")
     return place
 
 
-def fetch(source: str, sha256: str | None, patience: Patience) -> Path:
+def fetch(source: str, sha256: str | None, policy: RetryPolicy) -> Path:
     """The verified file in the shared cache, downloaded if it is not there yet.
 
     Raises:
         SourceError: the hub does not give the file, or gives another one.
     """
-    place = parse_place(source)
+    place = parse_hub_source(source)
     was_cached = cached(place) is not None
-    path = with_retries(lambda: _download(place, sha256, patience), source, patience)
+    path = with_retries(lambda: _download(place, sha256, policy), source, policy)
     if sha256 is None or (found := sha256_of(path)) == sha256:
         return path
     if was_cached and not _is_what_the_hub_meant(path, found) and not constants.is_offline_mode():
         # The file was damaged in the cache; get it once more.
-        path = with_retries(lambda: _download(place, sha256, patience, again=True), source, patience)
+        path = with_retries(lambda: _download(place, sha256, policy, again=True), source, policy)
         if (found := sha256_of(path)) == sha256:
             return path
     if not _is_what_the_hub_meant(path, found):
@@ -88,22 +88,22 @@ def fetch(source: str, sha256: str | None, patience: Patience) -> Path:
     raise SourceError(f"its sha256 is {found}, not {sha256[:12]}…")
 
 
-def metadata(place: HubPlace, patience: Patience) -> HubFile:
+def metadata(place: HubSource, policy: RetryPolicy) -> HubFile:
     """What the hub says of a file; nothing is downloaded.
 
     Raises:
         SourceError: the hub does not answer, or has no such file.
     """
-    with _watched(patience):
+    with _watched(policy):
         url = huggingface_hub.hf_hub_url(place.repository, place.name, revision=place.revision)
-        ask = functools.partial(huggingface_hub.get_hf_file_metadata, url, timeout=patience.timeout)
-        found = answer_in_time(ask, patience)
+        ask = functools.partial(huggingface_hub.get_hf_file_metadata, url, timeout=policy.timeout)
+        found = answer_in_time(ask, policy)
     if found.commit_hash is None or found.etag is None:
         raise SourceError("what answers is no Hugging Face hub (HF_ENDPOINT, a proxy or a login page?)")
     return HubFile(found.size, found.etag if SHA256.fullmatch(found.etag) else None)
 
 
-def cached(place: HubPlace) -> Path | None:
+def cached(place: HubSource) -> Path | None:
     """The file in the shared cache, None if it is not there."""
     found = huggingface_hub.try_to_load_from_cache(place.repository, place.name, revision=place.revision)
     return Path(found) if isinstance(found, str) else None
@@ -136,21 +136,21 @@ class _Bar(tqdm):
         return super().update(n)
 
 
-def _download(place: HubPlace, sha256: str | None, patience: Patience, again: bool = False) -> Path:
+def _download(place: HubSource, sha256: str | None, policy: RetryPolicy, again: bool = False) -> Path:
     expected = None
     if again or cached(place) is None:
         # Asked first: huggingface_hub's own way retries half a minute whatever our patience is, and a file that the
         # repository announces with another hash need not be downloaded.
-        announced = metadata(place, patience)
+        announced = metadata(place, policy)
         if sha256 and announced.sha256 and announced.sha256 != sha256:
             raise SourceError(f"its sha256 is {announced.sha256}, not {sha256[:12]}…")
         expected = announced.size
-    with _watched(patience, expected, retried=True):
+    with _watched(policy, expected, retried=True):
         path = huggingface_hub.hf_hub_download(
             place.repository,
             place.name,
             revision=place.revision,
-            etag_timeout=patience.timeout,
+            etag_timeout=policy.timeout,
             force_download=again,
             tqdm_class=_Bar,
         )
@@ -172,8 +172,8 @@ def _remove_from_cache(path: Path) -> None:
 class _Watch:
     """What one download may cost: `attempts` failures without progress, and about twice the file's bytes."""
 
-    def __init__(self, patience: Patience, expected: int | None):
-        self.patience, self.failures, self.bytes = patience, 0, 0
+    def __init__(self, policy: RetryPolicy, expected: int | None):
+        self.policy, self.failures, self.bytes = policy, 0, 0
         self.most = None if expected is None else 2 * expected + SLACK
 
     def count(self, size: int) -> None:
@@ -184,7 +184,7 @@ class _Watch:
     def fail(self, reason: str, received: int) -> None:
         # Less than a block is lost: huggingface_hub writes and resumes by blocks.
         self.failures = 1 if received >= constants.DOWNLOAD_CHUNK_SIZE else self.failures + 1
-        if self.failures >= self.patience.attempts:
+        if self.failures >= self.policy.attempts:
             raise SourceError(f"{reason} ({self.failures} attempts)")
 
 
@@ -201,7 +201,7 @@ class _WatchedStream(httpx2.SyncByteStream):
         self._stream, self._watch = stream, watch
 
     def __iter__(self) -> Iterator[bytes]:
-        watch, pace, before = self._watch, Pace(self._watch.patience), self._watch.bytes
+        watch, pace, before = self._watch, Pace(self._watch.policy), self._watch.bytes
         try:
             for chunk in self._stream:
                 watch.count(len(chunk))
@@ -252,7 +252,7 @@ def _watch_the_client() -> None:
 
 
 @contextmanager
-def _watched(patience: Patience, expected: int | None = None, retried: bool = False) -> Iterator[None]:
+def _watched(policy: RetryPolicy, expected: int | None = None, retried: bool = False) -> Iterator[None]:
     """Run huggingface_hub under our limits, silently, and turn its errors into reasons.
 
     Args:
@@ -262,24 +262,24 @@ def _watched(patience: Patience, expected: int | None = None, retried: bool = Fa
     _watch_the_client()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its warnings show whole addresses, with the keys of signed ones
-    token = _watch.set(_Watch(patience, expected))
+    token = _watch.set(_Watch(policy, expected))
     try:
         yield
     except SourceError:
         raise
     except Exception as error:
-        reason = _source_error(error, patience)
+        reason = _source_error(error, policy)
         if retried and isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | httpx2.RemoteProtocolError):
-            reason.passing = False
+            reason.transient = False
         raise reason from None
     finally:
         _watch.reset(token)
         logging.set_verbosity(verbosity)
 
 
-def _source_error(error: Exception, patience: Patience) -> SourceError:
+def _source_error(error: Exception, policy: RetryPolicy) -> SourceError:
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        return _source_error(error.__cause__, patience)
+        return _source_error(error.__cause__, policy)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return SourceError("not in the cache, and HF_HUB_OFFLINE forbids to download it", missing=True)
     if isinstance(error, errors.GatedRepoError):
@@ -292,23 +292,23 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
         return SourceError("the repository has no such file at this revision", missing=True)
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        return SourceError(f"HTTP {status} ({error.response.reason_phrase})", passing=status in PASSING)
+        return SourceError(f"HTTP {status} ({error.response.reason_phrase})", transient=status in TRANSIENT_STATUSES)
     if isinstance(error, errors.HFValidationError):
         return SourceError("not a name of a repository")
     if isinstance(error, httpx2.TooManyRedirects):
         return SourceError("redirects in a loop")
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
-        return SourceError(f"no answer for {patience.timeout:g} s", passing=True)
+        return SourceError(f"no answer for {policy.timeout:g} s", transient=True)
     if isinstance(error, httpx2.ProxyError):
-        return SourceError("the proxy refuses or does not answer", passing=True)
+        return SourceError("the proxy refuses or does not answer", transient=True)
     if isinstance(error, httpx2.RemoteProtocolError):
-        return SourceError("the connection was cut", passing=True)
+        return SourceError("the connection was cut", transient=True)
     if isinstance(error, httpx2.TransportError):
-        return SourceError(f"no connection ({_innermost(error)})", passing=True)
+        return SourceError(f"no connection ({_innermost(error)})", transient=True)
     if isinstance(error, OSError) and error.strerror:
         return SourceError(f"cannot be stored in the cache {constants.HF_HUB_CACHE} ({error.strerror})")
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return SourceError("the server sends another number of bytes than it announced", passing=True)
+        return SourceError("the server sends another number of bytes than it announced", transient=True)
     return SourceError(f"huggingface_hub failed with {type(error).__name__}")
 
 

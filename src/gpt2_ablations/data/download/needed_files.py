@@ -67,11 +67,11 @@ def needed_files(config: Config, models: dict[str, ModelConfig], used: Collectio
         found.append(_needed("tokenizer", config.tokenizer.sources, files, TOKENIZER_BYTES))
     for name, model in models.items():
         if name in used:
-            found.append(_needed("weights", [model.source], [paths.weights(name)], checkpoint_bytes(model), name))
+            found.append(_needed("weights", [model.source], [paths.weights(name)], weights_file_bytes(model), name))
     return found
 
 
-def checkpoint_bytes(model: ModelConfig) -> int:
+def weights_file_bytes(model: ModelConfig) -> int:
     """About the size of a GPT-2 file as Hugging Face has them: float32 weights and, in every block, the causal mask."""
     c = model.n_embd
     weights = (VOCABULARY_SIZE + model.n_positions) * c + model.n_layer * (12 * c * c + 13 * c) + 2 * c
@@ -111,6 +111,6 @@ def _is_cached(source: str) -> bool:
     from . import hub  # loaded when it is needed: it takes half a second
 
     try:
-        return hub.cached(hub.parse_place(source)) is not None
+        return hub.cached(hub.parse_hub_source(source)) is not None
     except (SourceError, OSError):
         return False

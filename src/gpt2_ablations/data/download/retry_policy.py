@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Each is also an environment variable, as in GPT2_ABLATIONS_DOWNLOAD_TIMEOUT=120."""
 
     attempts: int = 3  # at one place, without progress
@@ -29,14 +29,14 @@ class Patience:
     min_rate: float = 1024.0  # bytes a second, on average over `timeout` seconds
 
 
-def patience_from_environment() -> Patience:
+def retry_policy_from_environment() -> RetryPolicy:
     """The patience that the environment asks for.
 
     Raises:
         InputError: a variable is not a positive number.
     """
     values: dict[str, Any] = {}
-    for field in fields(Patience):
+    for field in fields(RetryPolicy):
         name = ENVIRONMENT + field.name.upper()
         if name not in os.environ:
             continue
@@ -48,11 +48,11 @@ def patience_from_environment() -> Patience:
             kind = "a whole number from 1" if field.type is int else "a number above 0"
             raise InputError(f"environment: {name} is {os.environ[name]!r}; it must be {kind}, or unset it")
         values[field.name] = value
-    return Patience(**values)
+    return RetryPolicy(**values)
 
 
 def with_retries(
-    attempt: Callable[[], Result], place: str, patience: Patience, size: Callable[[], int] = lambda: 0
+    attempt: Callable[[], Result], place: str, policy: RetryPolicy, size: Callable[[], int] = lambda: 0
 ) -> Result:
     """Call `attempt` until it succeeds, with growing pauses, as long as its failures may pass.
 
@@ -71,16 +71,16 @@ def with_retries(
             failed += 1
             if size() >= most + PROGRESS:
                 failed, most = 1, size()
-            if not error.passing:
+            if not error.transient:
                 raise
-            if failed >= patience.attempts:
+            if failed >= policy.attempts:
                 raise SourceError(f"{error} ({failed} attempts)") from None
-            pause = max(patience.pause * 2 ** (failed - 1), min(error.wait, LONGEST_WAIT))
+            pause = max(policy.pause * 2 ** (failed - 1), min(error.wait, LONGEST_WAIT))
             print(f"{shown(place)}: {error}; trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
 
 
-def answer_in_time(ask: Callable[[], Result], patience: Patience) -> Result:
+def answer_in_time(ask: Callable[[], Result], policy: RetryPolicy) -> Result:
     """Call `ask`, which sends a request and waits for the answer's headers.
 
     Its own timeouts do not end it if the headers come a byte at a time. So it runs in a thread that can be left behind.
@@ -97,7 +97,7 @@ def answer_in_time(ask: Callable[[], Result], patience: Patience) -> Result:
             answer.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return answer.result(2 * patience.timeout)
+    return answer.result(2 * policy.timeout)
 
 
 class TooSlow(SourceError):
@@ -107,8 +107,8 @@ class TooSlow(SourceError):
 class Pace:
     """Ends a transfer that crawls: a timeout alone never ends a server that sends a byte a second."""
 
-    def __init__(self, patience: Patience):
-        self.patience, self.bytes, self.start = patience, 0, time.monotonic()
+    def __init__(self, policy: RetryPolicy):
+        self.policy, self.bytes, self.start = policy, 0, time.monotonic()
 
     def count(self, size: int) -> None:
         """Count the bytes that arrived.
@@ -118,8 +118,8 @@ class Pace:
         """
         self.bytes += size
         elapsed = time.monotonic() - self.start
-        if elapsed < self.patience.timeout:
+        if elapsed < self.policy.timeout:
             return
-        if self.bytes < self.patience.min_rate * elapsed:
-            raise TooSlow(f"too slow: {self.bytes} bytes in {elapsed:.1f} s", passing=True)
+        if self.bytes < self.policy.min_rate * elapsed:
+            raise TooSlow(f"too slow: {self.bytes} bytes in {elapsed:.1f} s", transient=True)
         self.bytes, self.start = 0, time.monotonic()

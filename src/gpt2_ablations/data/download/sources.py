@@ -17,14 +17,14 @@ class SourceError(Exception):
     """Why one place did not give the file. Its text is shown to the user and holds no secrets.
 
     Attributes:
-        passing: asking again may help (a cut connection, a busy server).
+        transient: asking again may help (a cut connection, a busy server).
         missing: the place answers, and has no such file.
         wait: seconds that the server asks to be left alone.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False, missing: bool = False, wait: float = 0):
+    def __init__(self, reason: str, *, transient: bool = False, missing: bool = False, wait: float = 0):
         super().__init__(printable(reason))  # a server's own words may be part of it
-        self.passing, self.missing, self.wait = passing, missing, wait
+        self.transient, self.missing, self.wait = transient, missing, wait
 
 
 def scheme_of(source: str) -> str:

@@ -10,17 +10,17 @@ from tqdm import tqdm
 
 from ...common.logs import progress_stream
 from ...common.progress import report
-from .retry_policy import Pace, Patience, answer_in_time, with_retries
+from .retry_policy import Pace, RetryPolicy, answer_in_time, with_retries
 from .sources import SourceError, check_address, check_redirect, name_in
 
 CHUNK = 2**16  # bytes
 REDIRECTS = 10
-PASSING = (408, 425, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 # Compressed in transit, lengths and positions would not be those of the file.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "gpt2-ablations"}
 
 
-def download(address: str, partial: Path, patience: Patience, max_bytes: int | None = None) -> None:
+def download(address: str, partial: Path, policy: RetryPolicy, max_bytes: int | None = None) -> None:
     """Download an address to `partial`, and resume there if it holds the beginning of the file already.
 
     What was downloaded stays in `partial` if the download fails.
@@ -28,21 +28,21 @@ def download(address: str, partial: Path, patience: Patience, max_bytes: int | N
     Raises:
         SourceError: the address does not give the file.
     """
-    transfer = _Transfer(address, partial, patience, max_bytes)
-    with_retries(transfer.attempt, address, patience, transfer.size)
+    transfer = _Transfer(address, partial, policy, max_bytes)
+    with_retries(transfer.attempt, address, policy, transfer.size)
 
 
-def announced(address: str, patience: Patience) -> int | None:
+def announced(address: str, policy: RetryPolicy) -> int | None:
     """The size in bytes of the file at an address, None if the server does not say; nothing is downloaded.
 
     Raises:
         SourceError: the address does not answer, or with an HTML page.
     """
     with requests.Session() as session:
-        response = _ask(session, "HEAD", address, patience, {})
+        response = _ask(session, "HEAD", address, policy, {})
         if response.status_code in (403, 405, 501):  # servers that know GET only
             response.close()
-            response = _ask(session, "GET", address, patience, {})
+            response = _ask(session, "GET", address, policy, {})
         with response:
             _check_status(response)
             if response.headers.get("Content-Type", "").lower().startswith("text/html"):
@@ -57,8 +57,8 @@ class _Cut(SourceError):
 class _Transfer:
     """One file on its way, over several attempts."""
 
-    def __init__(self, address: str, partial: Path, patience: Patience, max_bytes: int | None):
-        self.address, self.partial, self.patience, self.max_bytes = address, partial, patience, max_bytes
+    def __init__(self, address: str, partial: Path, policy: RetryPolicy, max_bytes: int | None):
+        self.address, self.partial, self.policy, self.max_bytes = address, partial, policy, max_bytes
         self.version: str | None = None  # the server's ETag or date of the file that `partial` is the beginning of
 
     def size(self) -> int:
@@ -74,12 +74,12 @@ class _Transfer:
         headers = {"Range": f"bytes={start}-"} if start else {}
         if start and self.version:
             headers["If-Range"] = self.version
-        with requests.Session() as session, _ask(session, "GET", self.address, self.patience, headers) as response:
+        with requests.Session() as session, _ask(session, "GET", self.address, self.policy, headers) as response:
             if response.status_code == 416:
                 if response.headers.get("Content-Range") == f"bytes */{start}":
                     return  # the file was whole already
                 self.partial.unlink()
-                raise SourceError("the partial file does not fit the server's", passing=True)
+                raise SourceError("the partial file does not fit the server's", transient=True)
             _check_status(response)
             start = _resumed_at(response, start)
             length = _length(response)
@@ -93,10 +93,10 @@ class _Transfer:
                 if total is None:
                     raise
         if total is not None and self.size() != total:
-            raise SourceError(f"the connection was cut: {self.size()} of {total} bytes", passing=True)
+            raise SourceError(f"the connection was cut: {self.size()} of {total} bytes", transient=True)
 
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
-        pace = Pace(self.patience)
+        pace = Pace(self.policy)
         bar = tqdm(
             desc=name_in(self.address),
             initial=start,
@@ -107,7 +107,7 @@ class _Transfer:
             disable=None,  # unless that is a terminal
         )
         with bar, open(self.partial, "ab" if start else "wb") as file:
-            while chunk := _read(response, self.patience):
+            while chunk := _read(response, self.policy):
                 file.write(chunk)
                 bar.update(len(chunk))
                 report("download", file.tell(), total)
@@ -119,7 +119,7 @@ class _Transfer:
             raise SourceError(f"larger than {self.max_bytes} bytes, so not the file")
 
 
-def _ask(session: requests.Session, method: str, address: str, patience: Patience, headers: dict) -> requests.Response:
+def _ask(session: requests.Session, method: str, address: str, policy: RetryPolicy, headers: dict) -> requests.Response:
     """Send a request and follow its redirects; the body is still to be read.
 
     Redirects are followed here, because each must be checked and none of their bodies is worth waiting for.
@@ -127,12 +127,12 @@ def _ask(session: requests.Session, method: str, address: str, patience: Patienc
     check_address(address)
     for _ in range(REDIRECTS + 1):
         request = functools.partial(
-            session.request, method, address, headers={**HEADERS, **headers}, timeout=patience.timeout
+            session.request, method, address, headers={**HEADERS, **headers}, timeout=policy.timeout
         )
         try:
-            response = answer_in_time(functools.partial(request, stream=True, allow_redirects=False), patience)
+            response = answer_in_time(functools.partial(request, stream=True, allow_redirects=False), policy)
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError, TimeoutError) as error:
-            raise _source_error(error, patience) from None
+            raise _source_error(error, policy) from None
         target = session.get_redirect_target(response)
         if target is None:
             return response
@@ -143,14 +143,14 @@ def _ask(session: requests.Session, method: str, address: str, patience: Patienc
     raise SourceError(f"more than {REDIRECTS} redirects")
 
 
-def _read(response: requests.Response, patience: Patience) -> bytes:
+def _read(response: requests.Response, policy: RetryPolicy) -> bytes:
     try:
         # read1 gives what has arrived; read and iter_content wait until a chunk is full, for hours if bytes trickle.
         return response.raw.read1(CHUNK, decode_content=False)
     except urllib3.exceptions.ProtocolError:
-        raise _Cut("the connection was cut", passing=True) from None
+        raise _Cut("the connection was cut", transient=True) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _source_error(error, patience) from None
+        raise _source_error(error, policy) from None
 
 
 def _check_status(response: requests.Response) -> None:
@@ -159,7 +159,7 @@ def _check_status(response: requests.Response) -> None:
         wait = response.headers.get("Retry-After", "")
         raise SourceError(
             f"HTTP {status} ({response.reason})",
-            passing=status in PASSING,
+            transient=status in TRANSIENT_STATUSES,
             missing=status in (404, 410),
             wait=float(wait) if wait.isdecimal() else 0,
         )
@@ -181,7 +181,7 @@ def _length(response: requests.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _source_error(error: Exception, patience: Patience) -> SourceError:
+def _source_error(error: Exception, policy: RetryPolicy) -> SourceError:
     """The reason alone: the libraries' own messages repeat the whole address."""
     # Requests wraps a failure several times; the innermost error says what happened.
     causes: list[BaseException] = [error]
@@ -190,17 +190,17 @@ def _source_error(error: Exception, patience: Patience) -> SourceError:
     if any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in causes):
         return SourceError("the server's TLS certificate is not accepted")
     if any(isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError) for cause in causes):
-        return SourceError("the proxy refuses or does not answer", passing=True)
+        return SourceError("the proxy refuses or does not answer", transient=True)
     if any(isinstance(cause, urllib3.exceptions.NameResolutionError) for cause in causes):
-        return SourceError("the host name is unknown", passing=True)
+        return SourceError("the host name is unknown", transient=True)
     if isinstance(error, ValueError | UnicodeError):  # what requests raises for malformed addresses
         return SourceError("not a valid address")
     reason = next(filter(None, (getattr(cause, "strerror", None) for cause in reversed(causes))), None)
     if reason:
-        return SourceError(f"no connection ({reason})", passing=True)
+        return SourceError(f"no connection ({reason})", transient=True)
     if any(isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
-        return SourceError(f"no answer for {patience.timeout:g} s", passing=True)
-    return SourceError("the connection was cut", passing=True)
+        return SourceError(f"no answer for {policy.timeout:g} s", transient=True)
+    return SourceError("the connection was cut", transient=True)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -11,10 +11,10 @@ from ...settings.published import load_published
 from . import MOST_ROWS
 
 # The pictures of the whole table, by file name without suffix.
-PICTURES = ("accuracy", "time", "gap", "loss_curves", "accuracy_curves")
+FIGURES = ("accuracy", "time", "gap", "loss_curves", "accuracy_curves")
 
 
-def draw_pictures(config: Config, experiments: dict[str, Experiment], folder: Path) -> list[Path]:
+def draw_figures(config: Config, experiments: dict[str, Experiment], folder: Path) -> list[Path]:
     """Draw the pictures of the whole table from the rows that have run; a row that has not run shows as such.
 
     Args:
@@ -45,7 +45,7 @@ def draw_pictures(config: Config, experiments: dict[str, Experiment], folder: Pa
             multiples_figure(LOSS, runs, histories, labels, remarks),
             multiples_figure(ACCURACY, runs, histories, labels, remarks),
         )
-        return [file for name, figure in zip(PICTURES, figures) for file in save_figure(figure, folder / name, name)]
+        return [file for name, figure in zip(FIGURES, figures) for file in save_figure(figure, folder / name, name)]
 
 
 def draw_row(config: Config, experiments: dict[str, Experiment], row: str, folder: Path) -> list[Path]:
