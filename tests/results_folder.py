@@ -92,7 +92,7 @@ class Results:
                 writer.writerow([index, label, prediction, 0.5 - prediction, prediction - 0.5])
 
     def _write_history(self, folder: Path, seed: int) -> None:
-        """Five epochs of falling losses, evaluated where the document's program evaluates."""
+        """Five epochs of falling losses, evaluated where the reference evaluates."""
         noise = np.random.default_rng(seed).normal(0, 0.1, (5 * STEPS, 2))
         with open(folder / "history.csv", "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

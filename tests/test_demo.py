@@ -221,6 +221,6 @@ def test_pretraining_helps_and_the_task_is_neither_trivial_nor_hopeless(demo):
     assert all(0.70 <= accuracy <= 0.99 for accuracy in accuracies["1"]), accuracies
 
 
-def test_the_document_s_own_seed_too(demo):
+def test_the_reference_s_own_seed_too(demo):
     metrics = demo("1", 123)
     assert metrics["test_total"] >= 200 and 0.70 <= metrics["test_acc"] <= 0.99

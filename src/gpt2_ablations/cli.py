@@ -246,7 +246,7 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
 
 
 def train_command(arguments: argparse.Namespace) -> None:
-    """finetune one row; takes the document's flags"""
+    """finetune one row; takes the reference's flags"""
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
     check_against_model(experiment, load_models(config.models), "train", config.models)
@@ -431,7 +431,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         # A file that cannot be read and a folder that cannot be made are no fault of the program's.
         place = error.filename or arguments.command
-        message = f"error: {InputError(f'{place}: {error.strerror or error}; mend that and run again')}"
+        message = f"error: {InputError(f'{place}: {error.strerror or error}; fix that and run again')}"
     except Exception as error:
         if _is_out_of_memory(error):
             message = (

@@ -39,7 +39,7 @@ from tests.oracle.plain import Dimensions, build_model
 SMALL, XL = "gpt2-small (124M)", "gpt2-xl (1558M)"
 CPU = torch.device("cpu")
 REPEATS = 3
-# The document's program evaluates at 13 steps on 80 messages, after each epoch on 80, and at the end on all.
+# The reference evaluates at 13 steps on 80 messages, after each epoch on 80, and at the end on all.
 STEPS, EVALUATED_MESSAGES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
 
 

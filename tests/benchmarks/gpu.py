@@ -56,7 +56,7 @@ def run_table(results: Path, config: Path) -> float:
         SystemExit: the run failed.
     """
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(config), "--forceall"]
-    # The results lie in a folder of their own: what an interrupted run left locked or half done is made anew.
+    # The results lie in a folder of their own: what an interrupted run left locked or half done is made again.
     command += ["--nolock", "--rerun-incomplete", "--allowed-rules", *RULES, "--", "table"]
     started = time.perf_counter()
     if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode:

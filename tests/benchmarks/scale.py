@@ -44,7 +44,7 @@ def varied_rows(number: int) -> dict[str, dict]:
         "batch_size": [8, 16, 4],
     }
     combinations = itertools.islice(itertools.product(*options.values()), 0, None, 3)
-    # The document's row 1 comes first: comparisons and pictures name it.
+    # The reference's row 1 comes first: comparisons and pictures name it.
     rows = {str(i): dict(zip(options, values)) for i, values in enumerate(itertools.islice(combinations, number), 1)}
     assert len(rows) == number
     return rows

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one clear line, nothing lost, and the same command goes on once it is mended."""
+"""A disk that is full or read-only: one clear line, nothing lost, and the same command goes on once it is fixed."""
 
 import subprocess
 import sys

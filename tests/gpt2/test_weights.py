@@ -274,7 +274,7 @@ def test_checkpoint_replaced_after_opening_is_not_mixed_with_the_old_one(tensors
 
 
 def torch_s_own_weights(seed: int) -> dict[str, Tensor]:
-    """The document's model made of PyTorch's own layers, in its order, drawn from the global generator."""
+    """The reference's model made of PyTorch's own layers, in its order, drawn from the global generator."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         tensors = {"wte.weight": nn.Embedding(VOCABULARY, C).weight, "wpe.weight": nn.Embedding(N_POSITIONS, C).weight}

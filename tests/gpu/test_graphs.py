@@ -1,4 +1,4 @@
-"""Trainings on a GPU: each update is recorded and replayed, and where it cannot be, computed as it is."""
+"""Training runs on a GPU: each update is recorded and replayed, and where it cannot be, computed as it is."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ RECORDED = {
 
 @pytest.fixture
 def recorded(monkeypatch) -> list[GraphedUpdate]:
-    """Every update that trainings hand over to be recorded."""
+    """Every update that training runs hand over to be recorded."""
     made = []
 
     class Noted(GraphedUpdate):

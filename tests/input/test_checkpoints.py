@@ -102,7 +102,7 @@ def test_a_checkpoint_that_somebody_changed_after_it_was_fetched_is_named(projec
 
 
 def test_a_good_checkpoint_stays_when_a_bad_one_is_offered(project):
-    """What is fetched anew replaces a finished file only when it is right."""
+    """What is fetched again replaces a finished file only when it is right."""
     assert project.command("fetch_weights", "--model", "tiny", "--config", "config.yaml").code == 0
     good = fetched(project).read_bytes()
     save_checkpoint(project.folder / "tiny.safetensors", SMALLER)

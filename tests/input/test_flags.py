@@ -109,7 +109,7 @@ def test_an_output_that_is_a_file_is_known_before_the_training(project):
         assert project.command(*command.split(), "--config", "config.yaml").code == 0
     project.write("taken", "a file")
     line = project.refusal("train", "--model_size=tiny", "--output=taken", "--config", "config.yaml")
-    assert line == "taken: File exists; mend that and run again"
+    assert line == "taken: File exists; fix that and run again"
     assert (project.folder / "taken").read_text() == "a file"
 
 

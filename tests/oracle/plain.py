@@ -1,4 +1,4 @@
-"""The document's program written out plainly, as a yardstick for the fast path.
+"""The reference written out plainly, as a yardstick for the fast path.
 
 Padded batches of token ids run through a whole GPT-2, every position of every layer, with PyTorch's own data loaders
 and its global random generator. Nothing is shared with the package but the settings of a row. Parameters and losses
@@ -258,7 +258,7 @@ def context_length(experiment: Experiment, training: Messages, dimensions: Dimen
 
 
 class Finetuning:
-    """The document's loop over one row."""
+    """The reference's loop over one row."""
 
     def __init__(self, experiment: Experiment, model: GPT2Classifier, data: dict[str, Messages], context: int | None):
         self.experiment, self.model = experiment, model

@@ -1,4 +1,4 @@
-"""The plain implementation that the fast path is measured by is itself the document's program."""
+"""The plain implementation that the fast path is measured by is itself the reference."""
 
 import argparse
 import csv
@@ -40,7 +40,7 @@ def experiment_of(arguments: list[str]) -> Experiment:
 @pytest.mark.parametrize(
     "row", [row if row in QUICK_ROWS else pytest.param(row, marks=pytest.mark.slow) for row in range(1, 20)]
 )
-def test_plain_implementation_equals_the_document_s_program(row, synthetic):
+def test_plain_implementation_equals_the_reference(row, synthetic):
     trace = json.loads((TRACES / f"row-{row:02d}.json").read_text())
     experiment = experiment_of(trace["arguments"])
     stem, n_embd, n_layer, n_head = MODELS[experiment.model_size]

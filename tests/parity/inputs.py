@@ -1,6 +1,6 @@
 """The inputs of the parity suites: scaled-down checkpoints, and the synthetic splits.
 
-The traces of the document's program were made on these very bytes; numpy's RandomState streams are frozen, so they
+The traces of the reference were made on these very bytes; numpy's RandomState streams are frozen, so they
 are the same everywhere. Checkpoints have the names and layouts of the Hugging Face GPT-2 files.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-# The document's name: file stem, n_embd, n_layer, n_head.
+# The reference's name: file stem, n_embd, n_layer, n_head.
 MODELS = {
     "gpt2-small (124M)": ("tiny-small", 64, 4, 4),
     "gpt2-medium (355M)": ("tiny-medium", 96, 5, 6),

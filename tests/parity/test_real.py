@@ -40,19 +40,19 @@ def results(shared, tmp_path_factory) -> Path:
     return folder / "results"
 
 
-def test_splits_are_the_document_s(results):
+def test_splits_are_the_reference_s(results):
     found = {name: hashlib.sha256((results / "dataset" / name).read_bytes()).hexdigest() for name in SPLIT_HASHES}
     assert found == SPLIT_HASHES
 
 
-def test_longest_messages_are_the_document_s(results):
+def test_longest_messages_are_the_reference_s(results):
     tokens = load_tokens(results / "dataset" / "tokens.safetensors")
     longest = {name: int(split.lengths.max()) for name, split in tokens.items()}
     assert longest == {"train": 120, "validation": 90, "test": 97}
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_row_equals_the_document_s_program(row, results, shared):
+def test_row_equals_the_reference(row, results, shared):
     trace = json.loads((shared / "parity" / "real" / f"row-{int(row):02d}.json").read_text())
     assert_equals_trace(results / "rows" / row / "seed-123", trace, tolerance("real", row))
 

@@ -1,4 +1,4 @@
-"""Every row of the table computes what the document's program computed, step by step, on the synthetic suite."""
+"""Every row of the table computes what the reference computed, step by step, on the synthetic suite."""
 
 import argparse
 import hashlib
@@ -74,7 +74,7 @@ def test_inputs_are_the_bytes_of_the_shared_generator(tmp_path, shared):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_row_of_the_experiments_file_is_the_document_s_command(row, suite):
+def test_row_of_the_experiments_file_is_the_reference_s_command(row, suite):
     _, config = suite
     parser = argparse.ArgumentParser()
     add_experiment_flags(parser)
@@ -82,7 +82,7 @@ def test_row_of_the_experiments_file_is_the_document_s_command(row, suite):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_row_equals_the_document_s_program(row, suite):
+def test_row_equals_the_reference(row, suite):
     folder, config = suite
     output = folder / "rows" / row
     jobs.train(config, experiment_of(row, config), seed=123, row=row, features_file=None, output=output)

@@ -1,4 +1,4 @@
-"""Compares a row's files with a trace of the document's program."""
+"""Compares a row's files with a trace of the reference."""
 
 import csv
 import json

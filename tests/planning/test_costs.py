@@ -112,7 +112,7 @@ def test_more_of_anything_is_more_work():
     assert 1.8 < longer.operations / base.operations < 2 and longer.steps == 2 * base.steps
 
 
-def test_messages_that_are_not_here_are_expected_to_be_as_the_document_s():
+def test_messages_that_are_not_here_are_expected_to_be_as_the_reference_s():
     lengths = expected_lengths()
     assert [len(lengths.train), len(lengths.validation), len(lengths.test)] == [1045, 149, 300]
     assert lengths.different.max() == 120 and 28 < np.mean(lengths.different) < 34 and not lengths.known

@@ -13,7 +13,7 @@ LARGE = Machine(host_mb=64 * 1024, gpu_mb=None, cores=2)
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    """The 19 rows of the document, on the CPU."""
+    """The 19 rows of the reference, on the CPU."""
     override = write_yaml(tmp_path_factory.mktemp("fitting") / "cpu.yaml", {"device": "cpu"})
     return load_workflow([str(CHECKOUT / "config" / "config.yaml"), str(override)])
 

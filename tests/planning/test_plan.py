@@ -12,7 +12,7 @@ from tests.conftest import CHECKOUT
 
 # Start-ups of 1.5 times 4 seconds each, which outweigh all else.
 FAST = Speed(operations=1e15, moved=1e13, step=0.0, block=0.0, passed=0.0, drawn=1e12, started=4.0)
-JOBS = 19 + 11  # trainings, and files of features
+JOBS = 19 + 11  # training runs, and files of features
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_features_on_disk_are_as_large_as_the_file():
     assert asked_for_features(messages=messages).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
 
 
-def test_the_trained_parameters_are_the_document_s():
+def test_the_trained_parameters_are_the_reference_s():
     counts = {
         layers: trained_parameters(Experiment(trainable_layers=layers, lora_rank=16), MODELS[SIZES[0]])
         for layers in ("last_layer", "last_block", "all", "lora")

@@ -17,7 +17,7 @@ from gpt2_ablations.reports.figures.place_labels import place_labels
 from gpt2_ablations.settings.labels import load_defaults, row_labels
 from tests.results_folder import Results, whole_table
 
-NOTE = "A miniature: its numbers are not the document's."
+NOTE = "A miniature: its numbers are not the reference's."
 AXES = {
     "accuracy": ["Test accuracy (%)"],
     "time": ["Training time (min, logarithmic)", "Test accuracy (%)"],

@@ -1,4 +1,4 @@
-"""The table's layout: the document's, cell for cell."""
+"""The table's layout: the reference's, cell for cell."""
 
 import csv
 import io
@@ -56,11 +56,11 @@ def published_runs() -> Runs:
     )
 
 
-def test_the_document_s_figures_give_the_document_s_table(rows):
+def test_the_reference_s_figures_give_the_reference_s_table(rows):
     assert table_markdown(rows, published_runs()) == DOCUMENT
 
 
-def test_the_expected_table_is_the_one_of_the_document(shared):
+def test_the_expected_table_is_the_one_of_the_reference(shared):
     text = (shared / "document" / "additional-experiments.txt").read_text()
     lines = [line for line in text.splitlines() if line.split(" ")[0].isdigit() and line.endswith("A100")]
     ours = [" ".join(line.replace("|", " ").replace("`", "").split()) for line in DOCUMENT.splitlines()[2:]]
@@ -89,7 +89,7 @@ def test_the_expected_table_is_the_one_of_the_document(shared):
         ),
     ],
 )
-def test_cells_beyond_the_document_s_rows(options, position, context):
+def test_cells_beyond_the_reference_s_rows(options, position, context):
     cells = setting_cells(Experiment(**options), 64)
     assert (cells["Trainable token position"], cells["Context length"]) == (position, context)
 

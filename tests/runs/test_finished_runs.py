@@ -72,7 +72,7 @@ def test_a_run_with_other_settings_is_no_result_of_its_row(results):
     assert runs["1"] == [] and len(runs["2"]) == 1
     assert notes(runs) == [
         "Row 1 has run with other settings (num_epochs 2, now 5; batch_size 16, now 8) and is left out for seed 123;"
-        " `snakemake --cores all row_1` runs it anew."
+        " `snakemake --cores all row_1` runs it again."
     ]
 
 

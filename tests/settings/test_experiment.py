@@ -11,7 +11,7 @@ from gpt2_ablations.settings.config import load_experiments, load_models
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags, make_experiment
 from tests.conftest import CHECKOUT
 
-# The document's Usage section, with the misprints of rows 9 and 19 mended.
+# The reference's Usage section, with the misprints of rows 9 and 19 fixed.
 USAGE = {
     "1": "",
     "2": "--trainable_token_pos first",
@@ -53,7 +53,7 @@ def test_usage_command_makes_the_row(row, rows):
 
 
 @pytest.mark.parametrize("row", USAGE)
-def test_flags_of_a_row_are_the_document_s(row, rows):
+def test_flags_of_a_row_are_the_reference_s(row, rows):
     document = USAGE[row].replace("--last_token_pos", "--trainable_token_pos")
     assert sorted(rows[row].flags()) == sorted(shlex.split(document))
 

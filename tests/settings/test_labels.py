@@ -6,7 +6,7 @@ from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.labels import load_defaults, row_label, row_labels
 
 
-def test_the_rows_of_the_document(results):
+def test_the_rows_of_the_reference(results):
     labels = row_labels(results.experiments, load_defaults(results.config))
     assert list(labels.values()) == [
         "1: defaults",

@@ -19,7 +19,7 @@ def read(tmp_path):
     return load
 
 
-def test_the_documents_figures_are_those_it_prints(shared, results):
+def test_the_references_figures_are_those_it_prints(shared, results):
     document = (shared / "document/additional-experiments.txt").read_text()
     pattern = r"^(\d+) gpt2.* (\S+)% (\S+)% (\S+)% (\S+) min (\S+)$"
     printed = {row: (*map(float, values), device) for row, *values, device in re.findall(pattern, document, re.M)}

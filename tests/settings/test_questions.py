@@ -1,4 +1,4 @@
-"""The comparisons file: the document's questions, the user's own, and mistakes in them."""
+"""The comparisons file: the reference's questions, the user's own, and mistakes in them."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.results_folder import comparisons_file
 VALID = {"question": "Is it so?", "pairs": [[1, 2]], "measures": ["test_accuracy"]}
 
 
-def test_the_documents_twelve_questions_compare_its_rows(results):
+def test_the_references_twelve_questions_compare_its_rows(results):
     questions, left_out = load_questions(results.config.comparisons, results.experiments)
     assert left_out == 0
     assert len(questions) == 12

@@ -17,7 +17,7 @@ from gpt2_ablations.gpt2.weights import weight_shapes
 from gpt2_ablations.settings.config import ModelConfig
 from tests.conftest import CHECKOUT, environment, write_yaml
 
-# Made anew from finished rows in seconds, whenever one changes.
+# Made again from finished rows in seconds, whenever one changes.
 REPORTS = {"all", "compare", "interpret", "draw", "draw_rows", "pages"}
 DIMENSIONS = {"n_layer": 3, "n_head": 2, "n_embd": 8, "n_positions": 64}
 

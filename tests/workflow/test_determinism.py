@@ -67,7 +67,7 @@ def one_at_a_time(finished_workshop, tmp_path_factory) -> Workshop:
 
 
 def again(workshop: Workshop, folder: Path, *arguments: str) -> Workshop:
-    """The same inputs in another folder, run anew."""
+    """The same inputs in another folder, run again."""
     shutil.copytree(workshop.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     copy = Workshop(folder)
     copy.run(*arguments)

@@ -118,7 +118,7 @@ def test_a_row_that_is_not_there_is_named(workshop, command):
 
 def test_a_run_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
     said = workshop.run().stderr
-    assert "2 rows, 2 runs, 0 done: now 2 trainings and 1 file of features." in said
+    assert "2 rows, 2 runs, 0 done: now 2 training runs and 1 file of features." in said
     assert "To follow it: python -m gpt2_ablations status --watch --config\n  results/config.yaml" in said
     assert "To download: nothing." in said
 

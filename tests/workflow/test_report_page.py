@@ -108,7 +108,7 @@ class Report:
 
 @pytest.fixture
 def page(browser, report) -> Report:
-    """The report, opened anew; its scripts must have logged no error when the test ends."""
+    """The report, opened again; its scripts must have logged no error when the test ends."""
     page = Report(browser, report.as_uri())
     page.open()
     yield page

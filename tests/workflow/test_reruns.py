@@ -175,7 +175,7 @@ def test_changed_code_of_pictures_and_comparisons_trains_nothing(two_models, mod
     append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
     text = two_models.run("--dry-run").stdout
     remade = set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE))
-    # Something is made anew, or this would prove nothing.
+    # Something is made again, or this would prove nothing.
     assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "pages"}
 
 

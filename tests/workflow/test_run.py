@@ -34,7 +34,7 @@ def test_history_has_a_line_a_batch_and_predictions_a_line_a_message(finished_wo
     assert (folder / "predictions.csv").read_text().splitlines()[0] == "index,label,prediction,logit_0,logit_1"
 
 
-def test_the_printed_command_of_a_row_is_the_document_s(workshop):
+def test_the_printed_command_of_a_row_is_the_reference_s(workshop):
     workshop.rows({"11": {"trainable_layers": "lora", "lora_rank": 16, "lora_alpha": 16, "model_size": "tiny"}})
     printed = workshop.run("--dry-run", "--printshellcmds", "row_11").stdout
     assert "python3 -m gpt2_ablations train --model_size tiny --trainable_layers lora --lora_rank 16" in printed

@@ -237,7 +237,7 @@ rule partial:
         " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log --config {params.config:q}; done"
 
 
-# No declared output, so that it also mends a hand edit.
+# No declared output, so that it also fixes a hand edit.
 rule readme:
     input:
         PATHS.table,

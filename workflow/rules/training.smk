@@ -76,7 +76,7 @@ for row in WORKFLOW.experiments:
             lambda wildcards, row=row: WORKFLOW.run_files(row) + WORKFLOW.saved_models(row),
 
 
-# Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained anew.
+# Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained again.
 rule clean_features:
     log:
         f"{LOGS}/clean_features.log",

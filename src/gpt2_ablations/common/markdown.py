@@ -1,4 +1,4 @@
-"""Markdown tables in the document's layout: left-aligned, every cell padded to the widest of its column."""
+"""Markdown tables in the reference's layout: left-aligned, every cell padded to the widest of its column."""
 
 import tabulate
 from tabulate import DataRow, Line, TableFormat

@@ -72,7 +72,7 @@ class JobProgress:
         )
 
     def fail(self, error: Exception) -> None:
-        """Leave word that the job has failed, and why as far as the user can mend it."""
+        """Leave word that the job has failed, and why as far as the user can fix it."""
         self._ended.set()
         self._write({"state": "failed", "error": str(error) if isinstance(error, InputError) else type(error).__name__})
 

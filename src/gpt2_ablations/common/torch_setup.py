@@ -68,7 +68,7 @@ def set_up_torch(precision: str) -> None:
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    # cuDNN plans each shape of attention anew, half a second each, and messages come in many lengths.
+    # cuDNN plans each shape of attention again, half a second each, and messages come in many lengths.
     torch.backends.cuda.enable_cudnn_sdp(False)
     _keep_freed_memory()
 

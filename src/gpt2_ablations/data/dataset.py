@@ -1,4 +1,4 @@
-"""From the messages file to three balanced splits, drawn as the document's program draws them."""
+"""From the messages file to three balanced splits, drawn as the reference draws them."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def split_messages(
     Raises:
         InputError: the file is no table of labels and messages, or holds too few.
     """
-    # The document's program balances by drawing from ham; with fewer ham than spam the roles change.
+    # The reference balances by drawing from ham; with fewer ham than spam the roles change.
     messages = _read_messages(messages_file, written)
     import pandas as pd
 
@@ -45,7 +45,7 @@ def split_messages(
     spam = spam if len(spam) == size else spam.sample(size, random_state=SPLIT_SEED)
     balanced = pd.concat([ham, spam])
     balanced["Label"] = balanced["Label"].map(dict(zip(written.labels, CLASSES)))
-    # The document's program shuffles when it balances, and once more with the same seed when it cuts.
+    # The reference shuffles when it balances, and once more with the same seed when it cuts.
     shuffled = balanced.sample(frac=1, random_state=SPLIT_SEED).sample(frac=1, random_state=SPLIT_SEED)
     train_end = int(len(shuffled) * 0.7)
     validation_end = train_end + int(len(shuffled) * 0.1)

@@ -1,4 +1,4 @@
-"""AdamW with the document's settings."""
+"""AdamW with the reference's settings."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ class AdamW:
     def step(self) -> None:
         """Update every parameter by its gradient, zero if it has none, and let the gradients go."""
         parameters, states = list(self.parameters.values()), list(self.state.values())
-        # A parameter without a gradient would be passed over; the document's program decays it.
+        # A parameter without a gradient would be passed over; the reference decays it.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         adamw(
             parameters,

@@ -1,4 +1,4 @@
-"""The order of batches in the document's program, and messages gathered into packed batches."""
+"""The order of batches in the reference, and messages gathered into packed batches."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from ..gpt2.model import Sequences, sequences
 
 
 class LoaderOrder:
-    """The random draws of PyTorch's data loaders, in the document's order, from a generator of their own.
+    """The random draws of PyTorch's data loaders, in the reference's order, from a generator of their own.
 
     Every pass over a loader draws one number that seeds workers (none are used); a shuffled pass then draws a
     second one, which seeds a generator of its own for the permutation. Partial passes draw the same.

@@ -2,7 +2,7 @@
 
 A checkpoint is one safetensors file outside the run's own folder, whose files Snakemake deletes before it runs a job
 again. It holds the trained parameters, the optimizer's state, the state of the loaders' random numbers, the history,
-and the settings it belongs to: a training with other ones begins anew.
+and the settings it belongs to: a training with other ones begins again.
 """
 
 import json

@@ -121,7 +121,7 @@ def extract(
     """Run the frozen part, a shard of messages at a time, block by block.
 
     Args:
-        open_weights: opens the weights anew for each shard; only one block's are held at a time.
+        open_weights: opens the weights again for each shard; only one block's are held at a time.
         max_memory_mb: what the hidden states of a shard and the work on a chunk may take.
         progress: called with blocks done and blocks in all.
 

@@ -104,7 +104,7 @@ def tokenize(config: Config) -> None:
 def weights_opener(
     experiment_weights: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None
 ) -> Callable[[], Weights]:
-    """A function that opens the weights anew: a checkpoint below the results folder, or random ones."""
+    """A function that opens the weights again: a checkpoint below the results folder, or random ones."""
 
     def open_weights() -> Weights:
         if experiment_weights == "random":

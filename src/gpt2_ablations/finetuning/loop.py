@@ -1,4 +1,4 @@
-"""Finetunes the trained layers of a row, step by step as the document's program does."""
+"""Finetunes the trained layers of a row, step by step as the reference does."""
 
 import math
 import sys

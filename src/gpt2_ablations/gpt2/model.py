@@ -98,7 +98,7 @@ class Linear(nn.Module):
     def add_lora(self, rank: int, alpha: float, generator: torch.Generator) -> None:
         """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero."""
         n_in, n_out = self.weight.shape
-        # As the document's program stores A, its second dimension counts as fan-in: the bound is 1 / sqrt(rank).
+        # As the reference stores A, its second dimension counts as fan-in: the bound is 1 / sqrt(rank).
         drawn = [
             nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator)
             for _ in range(self.groups)

@@ -20,7 +20,7 @@ WARM_UP_STEPS = 20
 DECAY = 0.3  # the last part of the steps, over which the learning rate falls to nothing
 BATCH_SIZE = 8
 LEARNING_RATE = 1.2e-2
-# Small weights: the document's small steps of finetuning then change much, whatever head a seed begins with.
+# Small weights: the reference's small steps of finetuning then change much, whatever head a seed begins with.
 WEIGHT_DECAY = 0.5
 INITIAL_STD = 0.08
 # A final norm that starts with a high gain learns faster, and makes the small steps of finetuning count in the head.

@@ -61,7 +61,7 @@ class PretrainedWeights:
     """Weights in a safetensors file in the layout of the Hugging Face GPT-2 files.
 
     Names may carry the `transformer.` prefix. Half-precision tensors are read as float32. Every part opens the file
-    anew, so that its pages are unmapped as soon as its tensors are dropped.
+    again, so that its pages are unmapped as soon as its tensors are dropped.
 
     Raises:
         InputError: the file is missing or damaged, or a tensor is missing, extra, of another shape or type.
@@ -136,7 +136,7 @@ def check_pretrained_weights(path: str | Path, model: ModelConfig) -> None:
 
 
 class RandomWeights:
-    """Weights drawn from a seed in the document's order, with PyTorch's own default initialisation.
+    """Weights drawn from a seed in the reference's order, with PyTorch's own default initialisation.
 
     A part that is asked for out of turn is drawn from the stream's start again.
     """

@@ -59,7 +59,7 @@ def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:
             if fields:
                 yield fields[place] if place < len(fields) else ""
     except csv.Error as error:
-        raise InputError(f"{name}: line {lines.line_num}: no CSV ({error}); mend the line") from None
+        raise InputError(f"{name}: line {lines.line_num}: no CSV ({error}); fix the line") from None
 
 
 def write_predictions(predictions: Iterable[Prediction], form: str, out: TextIO) -> None:

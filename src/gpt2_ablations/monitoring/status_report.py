@@ -115,7 +115,7 @@ def format_change(job: JobStatus) -> str:
 def watch(plan: Workflow, as_json: bool = False, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
     """Look again and again until every run is done or has failed, or the workflow that was seen at work has ended.
 
-    A terminal shows the whole status anew each time; anything else gets it once, and then a line a change. With
+    A terminal shows the whole status again each time; anything else gets it once, and then a line a change. With
     `as_json`, a line of JSON for each look that finds a change.
     """
     observer = Observer(plan)

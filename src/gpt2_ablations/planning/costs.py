@@ -56,7 +56,7 @@ class Lengths:
 
 
 def expected_lengths() -> Lengths:
-    """As the document's messages have: 1,045, 149 and 300 of 31 tokens on average, the longest of training 120.
+    """As the reference's messages have: 1,045, 149 and 300 of 31 tokens on average, the longest of training 120.
 
     1,388 of them differ.
     """

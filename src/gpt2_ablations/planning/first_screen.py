@@ -46,7 +46,7 @@ def first_screen(plan: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -
 
 
 def _will_run(jobs: Mapping[str, int]) -> str:
-    names = {"train": ("training", "trainings"), "extract_features": ("file of features", "files of features")}
+    names = {"train": ("training", "training runs"), "extract_features": ("file of features", "files of features")}
     parts = [f"{jobs[rule]} {words[jobs[rule] > 1]}" for rule, words in names.items() if jobs.get(rule)]
     return f"now {' and '.join(parts)}" if parts else "nothing to train now"
 

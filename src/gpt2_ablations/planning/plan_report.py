@@ -92,7 +92,7 @@ def _sums(plan: Plan) -> str:
     for folder, needs, free in (disk for disk in plan.disks if disk[1]):
         lines.append(f"Disk: {file_size(needs)} below {folder}, where {file_size(free)} are free.")
     if not plan.lengths_known:
-        lines.append("The messages are not here yet: counted are the lengths of the document's.")
+        lines.append("The messages are not here yet: counted are the lengths of the reference's.")
     return "\n".join(paragraph(line, "  ") for line in lines)
 
 

@@ -75,7 +75,7 @@ class DataSize:
     training: int
 
 
-# Until the messages are tokenized: as many as the document's, none longer than this (its longest has 120 tokens).
+# Until the messages are tokenized: as many as the reference's, none longer than this (its longest has 120 tokens).
 # Snakemake asks again right before a job starts, when the tokens are there.
 EXPECTED_SIZE = DataSize(number=1494, tokens=1494 * 160, longest=160, training=1045)
 
@@ -283,7 +283,7 @@ def _work(
     c = model.n_embd
     epochs, batch = experiment.num_epochs, experiment.batch_size
     steps = epochs * (messages.training // batch)
-    # The document's program evaluates ten batches at every 50th step and after each epoch, and everything at the end.
+    # The reference evaluates ten batches at every 50th step and after each epoch, and everything at the end.
     evaluated = messages.number + 10 * batch * (steps / 50 + 1 + epochs)
     per_position = max(0, blocks - 1) * (24 * c * c + 4 * length * c)
     # The last block computes one position; attention reads all of them for each head.

@@ -1,4 +1,4 @@
-"""The table: the document's layout as markdown, and the same as data, a line a row and seed."""
+"""The table: the reference's layout as markdown, and the same as data, a line a row and seed."""
 
 import csv
 import io

@@ -167,7 +167,7 @@ def notes(runs: Runs) -> list[str]:
         *told,
         *(
             f"Row {row} has run with other settings ({differences}) and is left out for seed{'s' * (len(seeds) > 1)}"
-            f" {', '.join(map(str, seeds))}; `snakemake --cores all row_{row}` runs it anew."
+            f" {', '.join(map(str, seeds))}; `snakemake --cores all row_{row}` runs it again."
             for (row, differences), seeds in left_out.items()
         ),
     ]

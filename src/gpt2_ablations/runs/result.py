@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Step:
-    """A line of the history. Losses and accuracies stand only where the document's program evaluates."""
+    """A line of the history. Losses and accuracies stand only where the reference evaluates."""
 
     step: int
     epoch: int

@@ -227,7 +227,7 @@ def merge_settings(base: dict, over: dict) -> dict:
 
 
 def load_models(path: str | Path) -> dict[str, ModelConfig]:
-    """The GPT-2 sizes, by the document's names.
+    """The GPT-2 sizes, by the reference's names.
 
     Raises:
         InputError: the file or an entry is wrong.

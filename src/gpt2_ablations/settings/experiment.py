@@ -29,7 +29,7 @@ PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Experiment:
-    """The settings of one row, under the document's own option names and with its program's defaults."""
+    """The settings of one row, under the reference's own option names and with its program's defaults."""
 
     model_size: str = "gpt2-small (124M)"
     weights: Literal["pretrained", "random"] = "pretrained"
@@ -94,7 +94,7 @@ class Experiment:
     def flags(self) -> list[str]:
         """The command-line arguments that make this row: those that differ from the program's defaults.
 
-        A LoRA row names its rank and alpha in any case, as the document's commands do.
+        A LoRA row names its rank and alpha in any case, as the reference's commands do.
         """
         arguments = []
         for field in fields(self):
@@ -124,7 +124,7 @@ def make_experiment(options: dict, where: str) -> Experiment:
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the document's flags to a parser; `--last_token_pos` is another name of `--trainable_token_pos`."""
+    """Add the reference's flags to a parser; `--last_token_pos` is another name of `--trainable_token_pos`."""
     for field in fields(Experiment):
         names = [f"--{field.name}"] + (["--last_token_pos"] if field.name == "trainable_token_pos" else [])
         if field.type is bool:

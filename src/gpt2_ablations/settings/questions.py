@@ -54,7 +54,7 @@ class Question(BaseModel):
 def load_questions(path: str | Path, rows: Collection[str]) -> tuple[dict[str, Question], int]:
     """The questions by id, in the file's order, and how many others ask about rows that this table lacks.
 
-    A table of one's own need not have the document's rows.
+    A table of one's own need not have the reference's rows.
 
     Args:
         rows: all rows of the experiments file.

@@ -27,7 +27,7 @@ def input_error(error: ValidationError, where: str, known_keys: Iterable[str] = 
 
 
 def first_mistake(error: ValidationError) -> ErrorDetails:
-    """The mistake to mend first: a misspelt key, which also shows as a missing one, before all others."""
+    """The mistake to fix first: a misspelt key, which also shows as a missing one, before all others."""
     return min(error.errors(include_url=False), key=lambda mistake: mistake["type"] not in UNKNOWN_KEY)
 
 

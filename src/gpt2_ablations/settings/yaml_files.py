@@ -57,7 +57,7 @@ def load_yaml(path: str | Path) -> dict:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise InputError(f"{path}: {line}not valid YAML ({problem}); mend the syntax") from None
+        raise InputError(f"{path}: {line}not valid YAML ({problem}); fix the syntax") from None
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path}: expected a mapping of keys to values, found {found}")

@@ -13,7 +13,7 @@ from ...settings.paths import DEMO_FOLDER, Paths
 from .fetch import TOKENIZER_FILES
 from .sources import SourceError, is_local, local_path, scheme_of, shown
 
-# The document's messages, zipped, and the two files of the GPT-2 BPE, in bytes.
+# The reference's messages, zipped, and the two files of the GPT-2 BPE, in bytes.
 MESSAGES_BYTES = 207_707
 TOKENIZER_BYTES = 456_318 + 1_042_301
 

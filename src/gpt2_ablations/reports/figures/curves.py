@@ -36,7 +36,7 @@ LOSS = Quantity("loss", ("train_loss", "val_loss"), "Loss (cross-entropy, nats)"
 ACCURACY = Quantity("accuracy", ("train_acc", "val_acc"), "Accuracy (%)", scale=100)
 LOOKS = {"training": ("o-", BLUE), "validation": ("s--", VERMILLION)}
 LEGEND = {name: mark(*look, ms=4) for name, look in LOOKS.items()}
-SAMPLED = "Measured on 5 batches at a time, as the document's program does."
+SAMPLED = "Measured on 5 batches at a time, as the reference does."
 
 
 def row_figure(label: str, histories: Histories, notes: Sequence[str]) -> Figure:
