@@ -34,7 +34,7 @@ rule pretrain_miniature:
     params:
         model=lambda wildcards, output: next(
             (
-                json.dumps({name: model.model_dump()})
+                json.dumps({name: model.model_dump(exclude={"label"})})
                 for name, model in WORKFLOW.models.items()
                 if model.source == output[0]
             ),

@@ -57,9 +57,7 @@ rule train:
         flags=lambda wildcards: WORKFLOW.experiments[wildcards.row].flags(),
         features=lambda wildcards, input: ["--features", *input.features] if input.features else [],
         folder=lambda wildcards: PATHS.row(wildcards.row, wildcards.seed),
-        dimensions=lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].model_dump(
-            exclude={"source", "sha256"}
-        ),
+        dimensions=lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].dimensions,
         precision=WORKFLOW.config.precision,
     shell:
         "python3 -m gpt2_ablations train {params.flags:q} --seed {wildcards.seed} --row={wildcards.row} --log {log:q}"

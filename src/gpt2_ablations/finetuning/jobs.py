@@ -262,7 +262,7 @@ def _settings(
     return {
         "options": asdict(experiment),
         "seed": seed,
-        "model": model.model_dump(exclude={"source", "sha256"}),
+        "model": model.dimensions,
         "precision": config.precision,
         "device": device.type,
         "learning_rate": LEARNING_RATE,

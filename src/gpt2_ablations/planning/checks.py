@@ -31,7 +31,8 @@ def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
     Raises:
         InputError: the published figures or the questions are wrong.
     """
-    load_published(config.published)
+    if config.published is not None:
+        load_published(config.published)
     load_questions(config.comparisons, experiments)
 
 

@@ -97,7 +97,7 @@ def comparison_markdown(config: Config, experiments: dict[str, Experiment]) -> s
     """
     selected = select_rows(config, experiments)
     runs = read_runs(config, selected)
-    published = load_published(config.published)
+    published = load_published(config.published) if config.published is not None else {}
     labels = row_labels(selected, load_defaults(config))
     comparisons = {
         split: {row: SplitComparison(split, published.get(row), runs[row]) for row in selected} for split in SPLITS

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.tensor_files import safetensors_header, write_tensor
-from ..settings.config import ModelConfig
+from ..settings.config import DIMENSIONS, ModelConfig
 from ..settings.experiment import Experiment, make_experiment
 from ..settings.validation import input_error
 
 FORMAT_VERSION = "1"
-DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class SavedModel:
             "seed": self.seed,
             "experiment": asdict(self.experiment),
             "model_name": self.experiment.model_size,
-            "model": {name: getattr(self.model, name) for name in DIMENSIONS},
+            "model": self.model.dimensions,
             "weights_sha256": self.weights_sha256,
             "context_length": self.context,
             "tokenizer": self.tokenizer,

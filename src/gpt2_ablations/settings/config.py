@@ -17,6 +17,9 @@ ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SHA256 = r"^[0-9a-f]{64}$"
 
 
+DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
+
+
 class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -56,6 +59,12 @@ class ModelConfig(_Schema):
     n_positions: int = Field(ge=1, le=2**20)
     source: Source
     sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+    label: Annotated[str, Field(min_length=1), AfterValidator(_printable)] | None = None
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """What a model of this size computes depends on, and nothing else of this entry."""
+        return {name: getattr(self, name) for name in DIMENSIONS}
 
 
 def _labels(value: Any) -> Any:
@@ -128,7 +137,7 @@ class Config(_Schema):
     rows: Annotated[Literal["all"] | list[str], BeforeValidator(_row_ids)]
     experiments: PathText
     models: PathText
-    published: PathText
+    published: PathText | None
     comparisons: PathText
     seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_seeds)]
     device: Literal["auto", "cpu", "cuda", "mps"]

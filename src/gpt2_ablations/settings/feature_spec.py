@@ -79,7 +79,7 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     """
     identity = asdict(spec)
     del identity["model_size"]
-    identity["dimensions"] = [model.n_layer, model.n_head, model.n_embd, model.n_positions]
+    identity["dimensions"] = list(model.dimensions.values())
     if spec.seed is None:
         identity["weights"] = model.sha256 or model.source
     identity["dataset"] = config.dataset.sha256 or config.dataset.sources

@@ -39,7 +39,9 @@ def draw_figures(config: Config, experiments: dict[str, Experiment], folder: Pat
         remarks.append(f"The first {len(drawn)} of {len(selected)} rows; `rows` in the configuration selects others.")
     with style():
         figures = (
-            accuracy_figure(runs, labels, load_published(config.published), remarks),
+            accuracy_figure(
+                runs, labels, load_published(config.published) if config.published is not None else {}, remarks
+            ),
             time_figure(runs, labels, drawn, remarks),
             gap_figure(runs, labels, remarks),
             multiples_figure(LOSS, runs, histories, labels, remarks),
