@@ -144,7 +144,14 @@ rule draw:
 rule draw_rows:
     input:
         runs=rules.table.output.data,
-        code=code("reports/figures/curves", "reports/figures/style", "settings/labels", "reports/figures/draw", "runs/run_tables", "runs/finished_runs"),
+        code=code(
+            "reports/figures/curves",
+            "reports/figures/style",
+            "settings/labels",
+            "reports/figures/draw",
+            "runs/run_tables",
+            "runs/finished_runs",
+        ),
     output:
         png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in DRAWN],
         svg=[

@@ -18,8 +18,12 @@ rule extract_features:
     resources:
         gpu=WORKFLOW.gpus_per_job(),
         features=int(WORKFLOW.machine_gpus() > 0),
-        mem_mb=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).mem_mb(attempt),
-        runtime=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).runtime(attempt),
+        mem_mb=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).mem_mb(
+            attempt
+        ),
+        runtime=lambda wildcards, attempt, threads: WORKFLOW.feature_resources(wildcards.identity, threads).runtime(
+            attempt
+        ),
         disk_mb=lambda wildcards, threads: WORKFLOW.feature_resources(wildcards.identity, threads).disk_mb,
     params:
         config=CONFIG,

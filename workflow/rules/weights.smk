@@ -15,7 +15,9 @@ rule fetch_weights:
     params:
         config=CONFIG,
         model=lambda wildcards: WORKFLOW.model_named(wildcards.model),
-        entry=lambda wildcards: WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].model_dump_json(exclude={"source", "label"}),
+        entry=lambda wildcards: WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].model_dump_json(
+            exclude={"source", "label"}
+        ),
         source=lambda wildcards: sources_as_parameters([WORKFLOW.models[WORKFLOW.model_named(wildcards.model)].source]),
     shell:
         "python3 -m gpt2_ablations fetch_weights --log {log:q} --config {params.config:q} --model {params.model:q}"
