@@ -27,4 +27,4 @@ rule all:
         rules.draw.output,
         rules.draw_rows.output,
         rules.pages.output,
-        lambda wildcards: [file for row in WORKFLOW.selected for file in WORKFLOW.kept_models(row)],
+        lambda wildcards: [file for row in WORKFLOW.selected for file in WORKFLOW.saved_models(row)],
