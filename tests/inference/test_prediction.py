@@ -1,4 +1,4 @@
-"""A run's kept layers classify as they did at the end of its training, here and in the transformers library."""
+"""A saved model gives the logits of its training run, in `predict` and, exported, in the transformers library."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from gpt2_ablations.data.dataset import read_split
 from gpt2_ablations.data.tokens import tokenizer
 from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.inference import prediction
-from gpt2_ablations.inference.export import export, whole_model
+from gpt2_ablations.inference.export import export, exported_tensors
 from gpt2_ablations.inference.prediction import load_predictor
 from gpt2_ablations.inference.saved_models import load_saved_model
 from gpt2_ablations.settings.config import Config, load_config, model_folder
@@ -56,7 +56,7 @@ ROWS = {
 
 @dataclass
 class Runs:
-    """A results folder; `train` runs a row in it, once."""
+    """A results folder. `train` runs a row in it, unless it has run."""
 
     folder: Path
     config: Config
@@ -64,7 +64,7 @@ class Runs:
     def train(self, row: str) -> Path:
         output = Paths(self.config.results).row(row, SEED)
         if not output.exists():
-            # Few epochs, but more than nothing: LoRA's B matrices are zero at first.
+            # One epoch, because LoRA's B matrices start at zero.
             experiment = Experiment(num_epochs=1, **ROWS[row])
             jobs.train(self.config, experiment, SEED, row, None, output)
         return output
@@ -82,7 +82,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Runs:
-    folder = tmp_path_factory.mktemp("kept")
+    folder = tmp_path_factory.mktemp("saved")
     results = folder / "results"
     write_synthetic(results / "dataset")
     for name, (stem, *_) in MODELS.items():
@@ -111,7 +111,7 @@ def logits(predictions) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_kept_layers_give_the_logits_of_training(row, runs):
+def test_a_saved_model_gives_the_logits_of_training(row, runs):
     expected = runs.expected(row)
     found = list(load_predictor(runs.config, runs.train(row) / "model.safetensors").predict(runs.texts))
     torch.testing.assert_close(logits(found), expected, rtol=0, atol=1e-5)
@@ -121,15 +121,15 @@ def test_kept_layers_give_the_logits_of_training(row, runs):
     )
 
 
-def test_windows_of_any_size_give_the_same_in_the_same_order(runs, monkeypatch):
+def test_chunks_of_any_size_give_the_same_predictions_in_the_same_order(runs, monkeypatch):
     predictor = load_predictor(runs.config, runs.train("flexible") / "model.safetensors")
     expected = logits(predictor.predict(runs.texts))
-    monkeypatch.setattr(prediction, "MOST_MESSAGES", 7)
+    monkeypatch.setattr(prediction, "CHUNK_TEXTS", 7)
     torch.testing.assert_close(logits(predictor.predict(runs.texts)), expected, rtol=0, atol=1e-6)
 
 
-def test_no_more_messages_than_a_window_are_read_ahead(runs, monkeypatch):
-    monkeypatch.setattr(prediction, "MOST_MESSAGES", 7)
+def test_at_most_one_chunk_of_texts_is_read_ahead(runs, monkeypatch):
+    monkeypatch.setattr(prediction, "CHUNK_TEXTS", 7)
     predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
     read = []
     found = predictor.predict(read.append(text) or text for text in runs.texts)
@@ -137,33 +137,33 @@ def test_no_more_messages_than_a_window_are_read_ahead(runs, monkeypatch):
     assert len(read) == 8
 
 
-def test_thousands_of_messages_stay_in_bounded_memory(runs, monkeypatch):
+def test_thousands_of_texts_take_bounded_memory(runs, monkeypatch):
     """No call computes more positions than fit the memory that the configuration allows."""
-    held = []
-    plan = prediction.lay_out_examples
-    monkeypatch.setattr(prediction, "lay_out_examples", lambda *a: held.append(made := plan(*a)) or made)
+    layouts = []
+    lay_out = prediction.lay_out_examples
+    monkeypatch.setattr(prediction, "lay_out_examples", lambda *a: layouts.append(layout := lay_out(*a)) or layout)
     monkeypatch.setattr(prediction, "tokens_per_shard", lambda model, mb: 5000)
     predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
     assert sum(1 for _ in predictor.predict(f"message {i}" for i in range(2500))) == 2500
-    assert len(held) > 20 and all(len(made.ids) <= 5000 for made in held)
+    assert len(layouts) > 20 and all(len(layout.ids) <= 5000 for layout in layouts)
 
 
-def test_a_kept_file_holds_the_trained_tensors_and_the_settings_alone(runs):
+def test_a_saved_model_holds_the_trained_tensors_and_the_settings_and_nothing_else(runs):
     file = runs.train("last-block") / "model.safetensors"
-    kept, tensors = load_saved_model(file)
+    saved, tensors = load_saved_model(file)
     assert {name.split(".")[0] for name in tensors} == {"h", "ln_f", "head"}
     assert {name.split(".")[1] for name in tensors if name.startswith("h.")} == {"3"}
     metrics = json.loads((file.parent / "metrics.json").read_text())
     assert sum(tensor.numel() for tensor in tensors.values()) == metrics["trainable_parameters"]
-    assert kept.experiment == Experiment(num_epochs=1) and kept.seed == SEED and kept.context == 48
-    assert kept.weights_sha256 == "a7923ca44f1f75621b41b63499528bc39efdb7f307341efcfb48726e134d907d"
+    assert saved.experiment == Experiment(num_epochs=1) and saved.seed == SEED and saved.context == 48
+    assert saved.weights_sha256 == "a7923ca44f1f75621b41b63499528bc39efdb7f307341efcfb48726e134d907d"
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     assert metadata["format_version"] == "1" and json.loads(metadata["labels"]) == ["fine", "junk"]
     assert json.loads(metadata["model"]) == {"n_layer": 4, "n_head": 4, "n_embd": 64, "n_positions": 128}
 
 
-def test_a_run_that_keeps_nothing_removes_what_an_earlier_one_has_kept(runs, tmp_path):
+def test_a_run_without_keep_models_removes_the_saved_model_of_an_earlier_run(runs, tmp_path):
     experiment = Experiment(num_epochs=1, trainable_layers="last_layer")
     for keep in (True, False):
         config = runs.config.model_copy(update={"keep_models": keep})
@@ -189,46 +189,49 @@ def output(runs: Runs, capfd, *arguments: str) -> str:
     return capfd.readouterr().out
 
 
-def test_a_row_that_has_not_run_or_has_kept_nothing_says_which_command_keeps_it(runs, capfd, tmp_path):
+def test_an_error_for_a_row_without_a_saved_model_names_the_command_that_makes_one(runs, capfd, tmp_path):
     line = refusal(runs, capfd, "--row", "99", "hello")
     assert "row 99 has not run with seed 123; run `snakemake --cores all row_99 --config keep_models=true`" in line
     folder = Paths(runs.config.results).row("bare", SEED)
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("{}")
     line = refusal(runs, capfd, "--row", "bare", "--seed", str(SEED), "hello")
-    assert "row bare has run and kept no model; run `snakemake --cores all row_bare --config keep_models=true`" in line
+    assert (
+        "row bare has run without saving its model; run `snakemake --cores all row_bare --config keep_models=true`"
+        in line
+    )
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])
-def test_base_weights_that_are_missing_or_others_are_refused(command, runs, capfd, tmp_path):
+def test_base_weights_that_are_missing_or_different_are_refused(command, runs, capfd, tmp_path):
     model = str(runs.train("last-block") / "model.safetensors")
     rest = ["hello"] if command == "predict" else ["--output", str(tmp_path / "exported")]
     weights = Paths(runs.config.results).weights(SMALL)
-    kept = weights.read_bytes()
+    original = weights.read_bytes()
     try:
         save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights)
         line = refusal(runs, capfd, "--model", model, *rest, command=command)
-        assert f"{weights}: its sha256 is " in line and "was trained on a7923ca44f1f" in line
+        assert f"{weights}: sha256 is " in line and "was trained on weights of sha256 a7923ca44f1f" in line
         weights.unlink()
         line = refusal(runs, capfd, "--model", model, *rest, command=command)
         assert f"{weights}: no such file; make it with `snakemake --cores all {weights}`" in line
         assert not (tmp_path / "exported" / "config.json").exists()
     finally:
-        weights.write_bytes(kept)
+        weights.write_bytes(original)
 
 
-def test_a_digest_beside_the_weights_counts_only_if_it_is_not_older(tmp_path):
+def test_a_digest_file_is_used_only_if_it_is_not_older_than_the_weights(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"x")
-    beside = tmp_path / "model.safetensors.sha256"
-    beside.write_text("what it says\n")
-    assert weights_digest(weights) == "what it says"
-    os.utime(beside, ns=(0, 0))
+    digest_file = tmp_path / "model.safetensors.sha256"
+    digest_file.write_text("the digest\n")
+    assert weights_digest(weights) == "the digest"
+    os.utime(digest_file, ns=(0, 0))
     assert weights_digest(weights) == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 
 
 @pytest.mark.parametrize("damage", ["cut", "tensor", "version", "other"])
-def test_a_damaged_file_is_refused(damage, runs, capfd, tmp_path):
+def test_a_damaged_saved_model_is_refused(damage, runs, capfd, tmp_path):
     model = runs.train("last-block") / "model.safetensors"
     copy = tmp_path / "model.safetensors"
     with safe_open(model, framework="pt") as file:
@@ -245,7 +248,7 @@ def test_a_damaged_file_is_refused(damage, runs, capfd, tmp_path):
             save_file(tensors, copy)
     message = {
         "cut": "not a whole file of kept layers (",
-        "tensor": "tensor 'head.bias' has shape None, expected (2,)",
+        "tensor": "tensor 'head.bias' is missing; delete the file and run the row again",
         "version": "format_version is '2'; allowed: '1'",
         "other": "format_version is None; allowed: '1'",
     }[damage]
@@ -256,67 +259,73 @@ def test_a_damaged_file_is_refused(damage, runs, capfd, tmp_path):
     ("arguments", "message"),
     [
         ([], "predict: no message; give texts, --file FILE, or - for standard input"),
-        (["hello", " "], "predict: message 2 is empty; give it a text or remove it"),
+        (["hello", " "], "predict: text 2 is empty; fill it in or remove it"),
         (["hello", "--file", "x"], "predict: texts and --file are both given"),
         (["hello", "--column", "x"], "predict: --column names a column of --file"),
         (["--file", "no-such-file"], "no-such-file: no such file; check the path"),
     ],
 )
-def test_what_cannot_be_classified_is_refused_with_one_line(arguments, message, runs, capfd):
+def test_invalid_arguments_of_predict_are_refused_in_one_line(arguments, message, runs, capfd):
     model = str(runs.train("last-block") / "model.safetensors")
     assert refusal(runs, capfd, "--model", model, *arguments).startswith(message)
 
 
-def test_a_message_that_no_padding_would_have_to_cut_is_refused(runs, capfd):
+def test_a_text_longer_than_the_positions_of_a_no_padding_row_is_refused(runs, capfd):
     model = str(runs.train("no-padding") / "model.safetensors")
     line = refusal(runs, capfd, "--model", model, "hello", "x" * 129)
-    assert "message 2 has 129 tokens and no_padding never cuts; gpt2-small (124M) has 128 positions" in line
+    assert "text 2 has 129 tokens; gpt2-small (124M) has 128 positions and a row with no_padding does not cut" in line
 
 
-@pytest.mark.parametrize("form", ["text", "csv", "json"])
-@pytest.mark.parametrize("place", ["arguments", "lines", "csv", "tsv", "stdin"])
-def test_texts_come_from_many_places_and_go_out_in_three_forms(form, place, runs, capfd, tmp_path, monkeypatch):
+@pytest.mark.parametrize("output_format", ["text", "csv", "json"])
+@pytest.mark.parametrize("source", ["arguments", "lines", "csv", "tsv", "stdin"])
+def test_texts_of_every_source_are_predicted_in_every_format(output_format, source, runs, capfd, tmp_path, monkeypatch):
     texts = ['win "cash", now', "see you, mum £", "ok\u2028then"]
-    selected = ["--row", "last-block", "--seed", str(SEED), "--format", form]
+    selected = ["--row", "last-block", "--seed", str(SEED), "--format", output_format]
     runs.train("last-block")
-    match place:
+    match source:
         case "arguments":
             arguments = texts
         case "lines":
             (tmp_path / "lines").write_text("\r\n".join(texts), newline="", encoding="utf-8-sig")
             arguments = ["--file", str(tmp_path / "lines")]
         case "csv" | "tsv":
-            with open(tmp_path / f"table.{place}", "w", newline="") as file:
-                table = csv.writer(file, delimiter="," if place == "csv" else "\t")
+            with open(tmp_path / f"table.{source}", "w", newline="") as file:
+                table = csv.writer(file, delimiter="," if source == "csv" else "\t")
                 table.writerows([["id", "said"], *enumerate(texts)])
-            arguments = ["--file", str(tmp_path / f"table.{place}"), "--column", "said"]
+            arguments = ["--file", str(tmp_path / f"table.{source}"), "--column", "said"]
         case "stdin":
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
             arguments = ["-"]
-    said = output(runs, capfd, *selected, *arguments)
+    printed = output(runs, capfd, *selected, *arguments)
     expected = list(load_predictor(runs.config, runs.train("last-block") / "model.safetensors").predict(texts))
-    if form == "text":
+    if output_format == "text":
         shown = [text.replace("\u2028", "?") for text in texts]
         lines = [f"{p.label}\t{p.probability:.2%}\t{text}" for p, text in zip(expected, shown, strict=True)]
-        assert said.splitlines() == lines
+        assert printed.splitlines() == lines
         return
-    lines = list(csv.DictReader(io.StringIO(said))) if form == "csv" else list(map(json.loads, said.split("\n")[:-1]))
+    lines = (
+        list(csv.DictReader(io.StringIO(printed)))
+        if output_format == "csv"
+        else list(map(json.loads, printed.split("\n")[:-1]))
+    )
     for index, (line, p) in enumerate(zip(lines, expected, strict=True)):
         assert (int(line["index"]), line["label"], line["text"]) == (index, p.label, texts[index])
         numbers = [float(line[name]) for name in ("probability", "logit_0", "logit_1")]
         assert numbers == pytest.approx([p.probability, *p.logits], rel=1e-6)
 
 
-def test_a_column_that_is_not_there_is_named(runs, capfd, tmp_path):
+def test_the_error_for_an_unknown_column_names_it_and_those_that_exist(runs, capfd, tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n1,hello\n")
     model = str(runs.train("last-block") / "model.safetensors")
     line = refusal(runs, capfd, "--model", model, "--file", str(tmp_path / "t.csv"), "--column", "said")
-    assert line.startswith(f"{tmp_path / 't.csv'}: --column is 'said', which stands 0 times in the first line; allowed")
+    assert line.startswith(
+        f"{tmp_path / 't.csv'}: --column is 'said', found 0 times in the first line; allowed: id, text"
+    )
 
 
 def exported(runs: Runs, row: str, folder: Path, config: Config | None = None) -> Path:
-    kept = load_saved_model(runs.train(row) / "model.safetensors")
-    export(*kept, Paths((config or runs.config).results), folder)
+    saved, tensors = load_saved_model(runs.train(row) / "model.safetensors")
+    export(saved, tensors, Paths((config or runs.config).results), folder)
     return folder
 
 
@@ -326,9 +335,7 @@ def python_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_transformers_gives_the_logits_of_training_when_read_as_the_exported_page_says(
-    row, runs, tmp_path, monkeypatch
-):
+def test_the_python_code_of_the_exported_page_gives_the_logits_of_training(row, runs, tmp_path, monkeypatch):
     pytest.importorskip("transformers", reason="transformers is not installed")
     monkeypatch.chdir(exported(runs, row, tmp_path / "exported"))
     names: dict = {}
@@ -346,26 +353,26 @@ def test_transformers_finds_every_tensor_and_no_other(row, runs, tmp_path):
     assert not found["missing_keys"] and not found["unexpected_keys"] and not found["mismatched_keys"]
 
 
-def test_a_batch_of_padded_messages_is_read_at_the_last_real_token(runs, tmp_path):
+def test_transformers_pools_the_last_real_token_of_a_batch_of_padded_texts(runs, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     model = transformers.GPT2ForSequenceClassification.from_pretrained(
         exported(runs, "flexible", tmp_path / "x")
     ).eval()
     ids = [list(text.encode())[:48] for text in runs.texts]
-    padded = torch.tensor([message + [50256] * (48 - len(message)) for message in ids])
+    padded = torch.tensor([example + [50256] * (48 - len(example)) for example in ids])
     with torch.no_grad():
         torch.testing.assert_close(model(padded).logits, runs.expected("flexible"), rtol=0, atol=2e-5)
 
 
-def test_an_exported_folder_holds_the_tokenizer_as_transformers_reads_it(runs, tmp_path, shared):
+def test_transformers_loads_the_exported_tokenizer(runs, tmp_path, shared):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    kept, tensors = load_saved_model(runs.train("flexible") / "model.safetensors")
+    saved, tensors = load_saved_model(runs.train("flexible") / "model.safetensors")
     results = tmp_path / "results"
     results.mkdir()
     for part in ("weights", "dataset"):
         (results / part).symlink_to(Path(runs.config.results) / part)
     (results / "tokenizer").symlink_to(shared / "real" / "tokenizer")
-    export(replace(kept, tokenizer="gpt2"), tensors, Paths(str(results)), tmp_path / "exported")
+    export(replace(saved, tokenizer="gpt2"), tensors, Paths(str(results)), tmp_path / "exported")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
     ours = tokenizer("gpt2", results / "tokenizer")
     for text in ["Hello, you've won £1,000!!  Call 0800 NOW\n", "ü 漢字 \u2028", "  two  spaces "]:
@@ -376,16 +383,16 @@ def test_an_exported_folder_holds_the_tokenizer_as_transformers_reads_it(runs, t
     assert answer[0]["label"] in ("fine", "junk")
 
 
-def test_an_export_into_a_folder_that_holds_something_is_refused(runs, tmp_path):
+def test_an_export_into_a_folder_that_is_not_empty_is_refused(runs, tmp_path):
     (tmp_path / "mine").write_text("")
-    with pytest.raises(InputError, match="is there already and not an empty folder; name another one"):
+    with pytest.raises(InputError, match="already exists and is not an empty folder; name another folder"):
         exported(runs, "last-block", tmp_path)
 
 
-def test_a_head_without_a_bias_gives_the_same_logits(runs):
-    """The bias that moves into the final norm is no rounding error."""
-    kept, tensors = load_saved_model(runs.train("last-block") / "model.safetensors")
-    whole = dict(whole_model(kept, tensors, Paths(runs.config.results)))
-    moved = whole["transformer.ln_f.bias"] - tensors["ln_f.bias"]
-    torch.testing.assert_close(whole["score.weight"] @ moved, tensors["head.bias"], rtol=0, atol=1e-6)
+def test_the_bias_that_moves_into_the_final_norm_gives_the_bias_of_the_head(runs):
+    saved, tensors = load_saved_model(runs.train("last-block") / "model.safetensors")
+    exported = dict(exported_tensors(saved, tensors, Paths(runs.config.results)))
+    moved = exported["transformer.ln_f.bias"] - tensors["ln_f.bias"]
+    torch.testing.assert_close(exported["score.weight"] @ moved, tensors["head.bias"], rtol=0, atol=1e-6)
+    # Large enough that a bias left out would show.
     assert tensors["head.bias"].abs().max() > 1e-3

@@ -1,7 +1,8 @@
-"""Writes a run's whole model as a folder that the transformers library loads.
+"""Export: writes a run's whole model as a folder that the transformers library loads.
 
-GPT2ForSequenceClassification's head has no bias, so ours moves into the final norm: `ln_f.bias` gets a vector d with
-W^T d = b, and the head then gives W^T (h + d) = W^T h + b. LoRA's products are added to the weights.
+The head of GPT2ForSequenceClassification has no bias. The trained head's bias b moves into the final norm: a vector d
+with W^T d = b is added to `ln_f.bias`, so that the head gives W^T (h + d) = W^T h + b. LoRA's matrices are merged into
+the weights.
 """
 
 import json
@@ -28,25 +29,27 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def export(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths, folder: Path) -> None:
-    """Write config.json, model.safetensors, the tokenizer's files and a README.md that says how to read it.
+    """Write config.json, model.safetensors, the tokenizer's files and a README.md that shows how to use the model.
 
     Args:
-        tensors: the kept ones, by name.
-        folder: a new or empty one.
+        saved: the saved model's settings.
+        tensors: its trained tensors, by name.
+        paths: of the results folder, which holds the base weights and the tokenizer.
+        folder: a folder that is new or empty.
 
     Raises:
-        InputError: the folder is not empty, or the base weights or the tokenizer are not there.
+        InputError: the folder is not empty, the base weights or the tokenizer are missing, or the head's bias cannot
+            be moved.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already and not an empty folder; name another one")
+        raise InputError(f"{folder}: already exists and is not an empty folder; name another folder")
     vocabulary = {} if saved.tokenizer == "bytes" else _tokenizer_files(saved, paths)
     shapes = {PREFIX + name: shape for name, shape in weight_shapes(saved.model).items()}
     shapes[HEAD] = (len(saved.labels), saved.model.n_embd)
-    written = whole_model(saved, tensors, paths)
     with write_whole(folder / MODEL_FILE) as partial, open(partial, "wb") as file:
         header = {name: (torch.float32, shape) for name, shape in shapes.items()}
         file.write(safetensors_header(header, {"format": "pt"}))
-        for expected, (name, tensor) in zip(shapes, written, strict=True):
+        for expected, (name, tensor) in zip(shapes, exported_tensors(saved, tensors, paths), strict=True):
             assert expected == name and shapes[name] == tuple(tensor.shape), (expected, name)
             write_tensor(file, tensor)
     for name, text in vocabulary.items():
@@ -55,51 +58,62 @@ def export(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths, folder: 
     write_text_whole(folder / "README.md", export_readme(saved))
 
 
-def whole_model(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the exported file, float32, in the order of data flow; a block at a time is held."""
+def exported_tensors(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name and value, float32, of every tensor of the exported model, in the order of data flow.
+
+    Only one block of base weights is in memory at a time.
+
+    Args:
+        saved, tensors, paths: as for `export`.
+
+    Raises:
+        InputError: the base weights are missing, or the head's bias cannot be moved.
+    """
     model = saved.model
-    base = None if saved.experiment.trainable_layers == "all" else open_base_weights(saved, paths)
-    began = base.embeddings() if base else {}
+    weights = open_base_weights(saved, paths)
+    base = weights.embeddings() if weights else {}
     for name in ("wte.weight", "wpe.weight"):
-        yield PREFIX + name, (began | tensors)[name]
+        yield PREFIX + name, (base | tensors)[name]
     for index in range(model.n_layer):
         names = [f"h.{index}.{name}" for name in block_shapes(model.n_embd)]
-        began = base.block(index) if base and not tensors.keys() >= set(names) else {}
+        base = weights.block(index) if weights and not tensors.keys() >= set(names) else {}
         for name in names:
-            yield PREFIX + name, _merged(saved, name, began | tensors)
-    began = base.final_norm() if base else {}
-    head = _merged(saved, "head.weight", tensors).t().contiguous()
-    bias = (began | tensors)["ln_f.bias"].double() + _in_front_of_head(head, tensors["head.bias"])
-    yield PREFIX + "ln_f.weight", (began | tensors)["ln_f.weight"]
+            yield PREFIX + name, _merge_lora(saved, name, base | tensors)
+    base = weights.final_norm() if weights else {}
+    head = _merge_lora(saved, "head.weight", tensors).t().contiguous()
+    bias = (base | tensors)["ln_f.bias"].double() + _norm_bias_of(head, tensors["head.bias"])
+    yield PREFIX + "ln_f.weight", (base | tensors)["ln_f.weight"]
     yield PREFIX + "ln_f.bias", bias.float()
     yield HEAD, head
 
 
-def _merged(saved: SavedModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
-    """A tensor with LoRA's product, if it has one: W + alpha * A B, a group of columns at a time."""
+def _merge_lora(saved: SavedModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
+    """Return a tensor, with LoRA's product added if it has one: W + alpha * A B, for each group of columns."""
     layer = name.removesuffix(".weight")
     if f"{layer}.lora_a" not in tensors or not name.endswith(".weight"):
         return tensors[name]
     lora_b = tensors[f"{layer}.lora_b"].double()  # (groups, rank, out / groups)
-    lora_a = tensors[f"{layer}.lora_a"].double().chunk(len(lora_b), dim=1)
+    lora_a = tensors[f"{layer}.lora_a"].double().chunk(len(lora_b), dim=1)  # groups of (in, rank)
     product = torch.cat([a @ b for a, b in zip(lora_a, lora_b, strict=True)], dim=1)
     return (tensors[name].double() + saved.experiment.lora_alpha * product).float()
 
 
-def _in_front_of_head(head: Tensor, bias: Tensor) -> Tensor:
-    """The smallest d, [C] float64, with head @ d = bias. head: [2, C]; bias: [2]."""
+def _norm_bias_of(head: Tensor, bias: Tensor) -> Tensor:  # (2, C), (2,) -> (C,) float64
+    """Return the shortest d with head @ d = bias, which replaces the head's bias when the final norm adds it."""
     d = torch.linalg.pinv(head.double()) @ bias.double()
     if not torch.allclose(head.double() @ d, bias.double(), rtol=0, atol=1e-9):
         raise InputError(
-            "export: the head's two columns point in one direction, so its bias cannot be moved into the final norm;"
-            " train the row with another seed"
+            "export: the weight vectors of the head's two classes are parallel, so its bias cannot be moved into the"
+            " final norm; train the row with another seed"
         )
     return d
 
 
 def _config(saved: SavedModel) -> dict:
     model, labels = saved.model, dict(enumerate(saved.labels))
-    reads_last_real = saved.experiment.causal and saved.experiment.attended != "first" and not _padded(saved)
+    experiment = saved.experiment
+    padded = saved.context is not None and experiment.attended == "all"
+    pools_last_token = experiment.causal and experiment.attended != "first" and not padded
     return {
         "architectures": ["GPT2ForSequenceClassification"],
         "model_type": "gpt2",
@@ -115,8 +129,8 @@ def _config(saved: SavedModel) -> dict:
         "attn_pdrop": 0.0,
         "bos_token_id": PAD_TOKEN,
         "eos_token_id": PAD_TOKEN,
-        # transformers reads the last token that is not this one; without it, the last of all.
-        "pad_token_id": PAD_TOKEN if reads_last_real and not saved.experiment.average_embeddings else None,
+        # transformers pools the last token that is not this one; if it is null, the last position.
+        "pad_token_id": PAD_TOKEN if pools_last_token and not experiment.average_embeddings else None,
         "problem_type": "single_label_classification",
         "id2label": {str(index): label for index, label in labels.items()},
         "label2id": {label: index for index, label in labels.items()},
@@ -126,12 +140,8 @@ def _config(saved: SavedModel) -> dict:
     }
 
 
-def _padded(saved: SavedModel) -> bool:
-    return saved.context is not None and saved.experiment.attended == "all"
-
-
 def _tokenizer_files(saved: SavedModel, paths: Paths) -> dict[str, str]:
-    """The BPE's two files under the library's names, and their settings: text by file name."""
+    """Return the texts of the BPE's two files and of tokenizer_config.json, by the file names of transformers."""
     files = {}
     for name, library_name, _ in TOKENIZER_FILES:
         file = paths.tokenizer / name

@@ -1,20 +1,20 @@
-"""The README.md of an exported model: Python that gives the same logits as the training did."""
+"""The README.md of an exported model: Python code that gives the logits of the training run."""
 
 from ..runs.saved_model import SavedModel
+from ..settings.constants import PAD_TOKEN
 
 PAGE = """# {title}
 
 GPT-2 with a two-class head, exported from a run of gpt2-classification-ablations: row {row}, seed {seed},
-`train {flags}`. Classes: {labels}.
+`{command}`. Classes: {labels}.
 
-{reading}
+{notes}
 
 ```python
 import torch
 from transformers import {imports}
 
-model = GPT2ForSequenceClassification.from_pretrained(".").eval()
-{tokenizer}
+{load}
 
 
 @torch.no_grad()
@@ -23,83 +23,94 @@ def logits(text):
 {body}
 
 
-shares = logits("Hello").softmax(dim=0).tolist()
-print(dict(zip(model.config.id2label.values(), shares)))
+probabilities = logits("Hello").softmax(dim=0).tolist()
+print(dict(zip(model.config.id2label.values(), probabilities)))
 ```
 
-Run it in this folder. `score.weight` is the head; transformers' head has no bias, so the trained one stands in
-`transformer.ln_f.bias`: the logits are the same. {lora}
+Run the code in this folder. `score.weight` is the head. The head of transformers has no bias, so the trained bias is
+part of `transformer.ln_f.bias`; the logits are the same.{lora}
 """
-BYTES = "This model was trained on bytes: a token id is the value of a UTF-8 byte, and there are no tokenizer files."
+MODEL = "GPT2ForSequenceClassification"
 
 
 def export_readme(saved: SavedModel) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     experiment, context = saved.experiment, saved.context
-    reading, body = _reading(saved)
+    notes, body = _instructions(saved)
+    imports, load = MODEL, f'model = {MODEL}.from_pretrained(".").eval()'
     if saved.tokenizer == "bytes":
-        encode, tokenizer = "list(text.encode())", ""
-        reading = f"{reading} {BYTES}"
+        encode = "list(text.encode())"
     else:
         encode = "tokenizer.encode(text, add_special_tokens=False)"
-        tokenizer = 'tokenizer = AutoTokenizer.from_pretrained(".")'
+        imports = f"AutoTokenizer, {MODEL}"
+        load += '\ntokenizer = AutoTokenizer.from_pretrained(".")'
     if context is not None:
         encode += f"[:{context}]"
-    return (
-        PAGE.format(
-            title=f"{experiment.model_size}: {saved.labels[0]} or {saved.labels[1]}",
-            row=saved.row,
-            seed=saved.seed,
-            flags=" ".join(experiment.flags()),
-            labels=" and ".join(f"{index} {label}" for index, label in enumerate(saved.labels)),
-            reading=reading,
-            imports="AutoTokenizer, GPT2ForSequenceClassification" if tokenizer else "GPT2ForSequenceClassification",
-            tokenizer=tokenizer,
-            encode=encode,
-            body="\n".join(f"    {line}" for line in body),
-            lora="LoRA's matrices are merged into the weights." if experiment.trainable_layers == "lora" else "",
-        )
-        .replace("\n\n\n\n", "\n\n\n")
-        .replace("same. \n", "same.\n")
+    return PAGE.format(
+        title=f"{experiment.model_size}: {saved.labels[0]} or {saved.labels[1]}",
+        row=saved.row,
+        seed=saved.seed,
+        command=" ".join(["train", *experiment.flags()]),
+        labels=" and ".join(f"{index} {label}" for index, label in enumerate(saved.labels)),
+        notes=" ".join(notes),
+        imports=imports,
+        load=load,
+        encode=encode,
+        body="\n".join(f"    {line}" for line in body),
+        lora=" LoRA's matrices are merged into the weights." if experiment.trainable_layers == "lora" else "",
     )
 
 
-def _reading(saved: SavedModel) -> tuple[str, list[str]]:
-    """In words and in Python: what the row reads of a message."""
-    experiment, context = saved.experiment, saved.context
-    position, pads = experiment.pooling, context is not None and experiment.attended == "all"
+def _instructions(saved: SavedModel) -> tuple[list[str], list[str]]:
+    """Return how the row classifies a text: as sentences, and as lines of Python that follow `ids = ...`."""
+    experiment, context, pooling = saved.experiment, saved.context, saved.experiment.pooling
+    padded = context is not None and experiment.attended == "all"
+    notes = [
+        {
+            "first": "The head classifies the output at the first token.",
+            "last": f"The head classifies the output at the last {'position' if padded else 'token'}.",
+            "flexible": "The head classifies the output at the last token that is not padding.",
+            "mean": "The head classifies the mean of the outputs at all positions.",
+        }[pooling]
+    ]
+    if context is None:
+        notes.append("Texts are neither cut nor padded.")
+    elif padded:
+        notes.append(
+            f"Texts are cut to {context} tokens and padded to {context} tokens with token {PAD_TOKEN}. Padding is"
+            " attended to."
+        )
+    else:
+        notes.append(f"Texts are cut to {context} tokens and not padded.")
+    if not experiment.causal:
+        notes.append("The model has no causal mask: with a mask of zeros, every position attends to all positions.")
+    if saved.tokenizer == "bytes":
+        notes.append(
+            "The model was trained on bytes: a token id is the value of a UTF-8 byte, and there are no tokenizer files."
+        )
+
     body = []
-    if pads and position == "flexible":
+    if padded and pooling == "flexible":
         body.append("last = len(ids) - 1")
     if experiment.attended == "first":
         body.append("ids = ids[:1]")
-    elif pads:
-        body.append(f"ids += [50256] * ({context} - len(ids))")
+    elif padded:
+        body.append(f"ids += [{PAD_TOKEN}] * ({context} - len(ids))")
     body.append("ids = torch.tensor([ids])")
-    words = {
-        "first": "the first token",
-        "last": "the last position" if pads else "the last token",
-        "flexible": "the last token that is not padding",
-        "mean": "the mean over all positions",
-    }[position]
-    padding = f"Messages are cut to {context} tokens" if context is not None else "Messages are not cut"
-    padding += f" and padded to {context} with token 50256, which is attended to" if pads else ", not padded"
-    reading = [f"It reads {words}. {padding}."]
-    if not experiment.causal:
-        reading.append("It has no causal mask: a mask of zeros lets every position attend to all others.")
-    if experiment.causal and position != "mean":
+    if experiment.causal and pooling != "mean":
+        # transformers itself pools the right position of these ids.
         body.append("return model(ids).logits[0]")
-        if not pads and experiment.attended != "first":
-            reading.append('`pipeline("text-classification", model=".", truncation=True)` gives the same.')
+        if not padded and experiment.attended != "first" and saved.tokenizer != "bytes":
+            notes.append('`pipeline("text-classification", model=".", truncation=True)` gives the same result.')
         else:
-            reading.append("A pipeline does not do that: give it the ids as below, one message at a time.")
-        return " ".join(reading), body
+            notes.append("A `pipeline` does not do this. Pass the ids as below, one text at a time.")
+        return notes, body
     mask = ""
     if not experiment.causal:
-        body.append("everywhere = torch.zeros(1, 1, ids.shape[1], ids.shape[1])")
-        mask = ", attention_mask=everywhere"
+        body.append("mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])")
+        mask = ", attention_mask=mask"
     body.append(f"hidden = model.transformer(ids{mask}).last_hidden_state[0]")
-    place = {"first": "hidden[0]", "last": "hidden[-1]", "flexible": "hidden[last]", "mean": "hidden.mean(dim=0)"}
-    body.append(f"return model.score({place[position]})")
-    reading.append("A pipeline does not do that: call the model as below.")
-    return " ".join(reading), body
+    pooled = {"first": "hidden[0]", "last": "hidden[-1]", "flexible": "hidden[last]", "mean": "hidden.mean(dim=0)"}
+    body.append(f"return model.score({pooled[pooling]})")
+    notes.append("A `pipeline` does not do this. Call the model as below.")
+    return notes, body

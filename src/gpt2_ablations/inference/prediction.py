@@ -1,4 +1,4 @@
-"""Classifies messages with the frozen base and the layers that a run has kept: the logits are those of its training."""
+"""Prediction: classifies texts with a saved model. The logits are those of the training run, within 1e-5."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,16 +21,23 @@ from ..settings.config import Config
 from ..settings.constants import EVALUATION_TOKENS
 from ..settings.feature_spec import feature_spec, tokens_per_shard
 from ..settings.paths import Paths
-from .saved_models import load_saved_model, open_base_weights, unfilled_classifier
+from .saved_models import classifier_without_weights, load_saved_model, open_base_weights
 
-# Messages are held and sorted by length so many at a time, or fewer if they are long.
-MOST_MESSAGES = 4096
-NAME = "messages"
+# A chunk holds at most this many texts, fewer if their hidden states would not fit the memory.
+CHUNK_TEXTS = 4096
+# The one split that the texts of a chunk form.
+SPLIT = "texts"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one message. probability: of the label, 0 to 1; logits: of class 0 and class 1."""
+    """The prediction for one text.
+
+    Attributes:
+        label: the predicted class's name.
+        probability: of that label, 0 to 1.
+        logits: of class 0 and of class 1.
+    """
 
     text: str
     label: str
@@ -39,27 +46,32 @@ class Prediction:
 
 
 def load_predictor(config: Config, file: Path) -> "Predictor":
-    """Load the layers that a run has kept, and what lies below them.
+    """Load a saved model, its base weights and its tokenizer.
+
+    Args:
+        config: names the results folder, the device and the memory for features.
+        file: the saved model.
 
     Raises:
-        InputError: the file, the base weights or the tokenizer are not there, or not what they should be.
+        InputError: the saved model, the base weights or the tokenizer are missing or invalid.
     """
     saved, tensors = load_saved_model(file)
     set_up_torch(saved.precision)
     paths = Paths(config.results)
     encode = tokenizer(saved.tokenizer, paths.tokenizer)
-    base = None if saved.experiment.trainable_layers == "all" else open_base_weights(saved, paths)
+    base = open_base_weights(saved, paths)
     return Predictor(saved, tensors, base, encode, take_device(config.device), config.features.max_memory_mb)
 
 
 class Predictor:
-    """A kept model, loaded.
+    """Classifies texts with a saved model.
 
     Args:
-        tensors: what it keeps, by name.
-        base: the weights it began with; None if it keeps all.
-        encode: from text to token ids.
-        max_memory_mb: what the hidden states of the frozen part may take.
+        saved: the saved model's settings.
+        tensors: its trained tensors, by name.
+        base: the weights that its training started from; None if `tensors` holds every layer.
+        encode: maps a text to token ids.
+        max_memory_mb: memory for the hidden states of the frozen layers, in MiB.
     """
 
     def __init__(
@@ -74,73 +86,81 @@ class Predictor:
         self.saved, self.encode, self.device, self.max_memory_mb = saved, encode, device, max_memory_mb
         self._base = base
         self._spec = feature_spec(saved.experiment, saved.model, saved.seed, saved.precision)
-        classifier = unfilled_classifier(saved)
+        classifier = classifier_without_weights(saved)
         if saved.experiment.trainable_layers == "lora":
-            tensors = initial_tensors(classifier, self._frozen()) | tensors
+            tensors = initial_tensors(classifier, self._base_weights()) | tensors
         classifier.load_state_dict(tensors, assign=True)
         self.classifier = classifier.requires_grad_(False).to(device)
-        self.cut = 0
+        self.n_cut = 0  # texts longer than the context length, so far
 
     def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
-        """Classify messages, in their order, as they come: a window of them at a time is held in memory.
+        """Classify texts, in their order. One chunk of texts is in memory at a time.
+
+        Prints to standard error how many texts were cut to the context length, if any.
 
         Raises:
-            InputError: a message is empty, or has more tokens than the model has positions.
+            InputError: a text is empty, or has more tokens than the model has positions and the row does not cut texts.
         """
-        for window in self._windows(texts):
-            logits = self.logits([tokens for _, tokens in window]).double().cpu()
-            for (text, _), pair, shares in zip(window, logits.tolist(), logits.softmax(dim=1).tolist(), strict=True):
-                found = int(pair[1] > pair[0])
-                yield Prediction(text, self.saved.labels[found], shares[found], (pair[0], pair[1]))
-        if self.cut:
-            print(f"{self.cut} messages were cut to {self.saved.context} tokens, as in training", file=sys.stderr)
+        for chunk in self._chunks(texts):
+            logits = self.logits([token_ids for _, token_ids in chunk]).double().cpu()
+            probabilities = logits.softmax(dim=1).tolist()
+            for (text, _), pair, shares in zip(chunk, logits.tolist(), probabilities, strict=True):
+                predicted = int(pair[1] > pair[0])
+                yield Prediction(text, self.saved.labels[predicted], shares[predicted], (pair[0], pair[1]))
+        if self.n_cut:
+            print(f"texts cut to {self.saved.context} tokens, as in training: {self.n_cut}", file=sys.stderr)
 
-    def logits(self, messages: list[list[int]]) -> Tensor:
-        """Logits, [N, 2], of messages as token ids."""
+    def logits(self, examples: list[list[int]]) -> Tensor:
+        """Return the logits of examples, [N, 2] on the device.
+
+        Args:
+            examples: N examples, each a list of token ids.
+        """
         saved = self.saved
         tokens = TokenizedSplit(
-            ids=torch.tensor([token for message in messages for token in message], dtype=torch.int64),
-            lengths=torch.tensor([len(message) for message in messages], dtype=torch.int64),
-            labels=torch.zeros(len(messages), dtype=torch.int64),
+            ids=torch.tensor([token for example in examples for token in example], dtype=torch.int64),
+            lengths=torch.tensor([len(example) for example in examples], dtype=torch.int64),
+            labels=torch.zeros(len(examples), dtype=torch.int64),
         )
         if self._spec is None:
             inputs = token_inputs(saved.experiment, attend(saved.experiment, tokens, saved.context))
         else:
             split = attend(self._spec.experiment(), tokens, saved.context)
-            plan = lay_out_examples(self._spec, {NAME: split}, saved.context)
-            shards = extract(self._spec, saved.model, plan, self._frozen, self.device, self.max_memory_mb)
-            inputs = hidden_inputs(saved.experiment, split_features(plan, torch.cat(list(shards)))[NAME])
-        every = torch.arange(len(messages))
-        return classify(self.classifier, inputs, every, self.device, saved.precision, EVALUATION_TOKENS)
+            layout = lay_out_examples(self._spec, {SPLIT: split}, saved.context)
+            shards = extract(self._spec, saved.model, layout, self._base_weights, self.device, self.max_memory_mb)
+            inputs = hidden_inputs(saved.experiment, split_features(layout, torch.cat(list(shards)))[SPLIT])
+        indices = torch.arange(len(examples))
+        return classify(self.classifier, inputs, indices, self.device, saved.precision, EVALUATION_TOKENS)
 
-    def _frozen(self) -> Weights:
+    def _base_weights(self) -> Weights:
         assert self._base is not None
         return self._base
 
-    def _windows(self, texts: Iterable[str]) -> Iterator[list[tuple[str, list[int]]]]:
-        budget = tokens_per_shard(self.saved.model, self.max_memory_mb)
-        window: list[tuple[str, list[int]]] = []
-        held = 0
+    def _chunks(self, texts: Iterable[str]) -> Iterator[list[tuple[str, list[int]]]]:
+        """Yield consecutive texts with their token ids, as many at a time as fit the memory."""
+        most_positions = tokens_per_shard(self.saved.model, self.max_memory_mb)
+        chunk: list[tuple[str, list[int]]] = []
+        chunk_positions = 0
         for number, text in enumerate(texts, start=1):
-            tokens = self._tokens(number, text)
-            positions = self.saved.context or len(tokens)
-            if window and (held + positions > budget or len(window) == MOST_MESSAGES):
-                yield window
-                window, held = [], 0
-            window.append((text, tokens))
-            held += positions
-        if window:
-            yield window
+            token_ids = self._token_ids(number, text)
+            length = self.saved.context or len(token_ids)
+            if chunk and (chunk_positions + length > most_positions or len(chunk) == CHUNK_TEXTS):
+                yield chunk
+                chunk, chunk_positions = [], 0
+            chunk.append((text, token_ids))
+            chunk_positions += length
+        if chunk:
+            yield chunk
 
-    def _tokens(self, number: int, text: str) -> list[int]:
+    def _token_ids(self, number: int, text: str) -> list[int]:
         if not text.strip():
-            raise InputError(f"predict: message {number} is empty; give it a text or remove it")
-        tokens, context = self.encode(text), self.saved.context
-        most = self.saved.model.n_positions
-        if context is None and len(tokens) > most:
+            raise InputError(f"predict: text {number} is empty; fill it in or remove it")
+        token_ids, context = self.encode(text), self.saved.context
+        n_positions = self.saved.model.n_positions
+        if context is None and len(token_ids) > n_positions:
             raise InputError(
-                f"predict: message {number} has {len(tokens)} tokens and no_padding never cuts;"
-                f" {self.saved.experiment.model_size} has {most} positions; shorten the message"
+                f"predict: text {number} has {len(token_ids)} tokens; {self.saved.experiment.model_size} has"
+                f" {n_positions} positions and a row with no_padding does not cut texts; shorten the text"
             )
-        self.cut += context is not None and len(tokens) > context
-        return tokens
+        self.n_cut += context is not None and len(token_ids) > context
+        return token_ids

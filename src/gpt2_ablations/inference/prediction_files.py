@@ -1,4 +1,4 @@
-"""Messages to classify, from a file or standard input, and predictions as text, CSV or JSON: a line at a time."""
+"""Reads the texts to classify from a file or standard input, and writes predictions as text, CSV or JSON lines."""
 
 import csv
 import io
@@ -17,14 +17,14 @@ STANDARD_INPUT = "-"
 
 
 def read_texts(file: str, column: str | None) -> Iterator[str]:
-    """The messages of a file, one a line; or of a column of a CSV file (tab-separated if its name ends in .tsv).
+    """Read texts one at a time: the lines of a file, or the fields of one column of a CSV file.
 
     Args:
-        file: a path; `-` for standard input.
-        column: its name in the file's first line.
+        file: a path, or `-` for standard input. UTF-8. With `column`, a name that ends in `.tsv` means tab-separated.
+        column: a column name in the file's first line; None if each line is a text.
 
     Raises:
-        InputError: the file cannot be read, or lacks the column.
+        InputError: the file cannot be read, is not UTF-8 or not CSV, or the column does not appear exactly once.
     """
     name = "standard input" if file == STANDARD_INPUT else file
     try:
@@ -51,31 +51,32 @@ def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:
         header = next(lines, [])
         if header.count(column) != 1:
             raise InputError(
-                f"{name}: --column is '{column}', which stands {header.count(column)} times in the first line; allowed:"
+                f"{name}: --column is '{column}', found {header.count(column)} times in the first line; allowed:"
                 f" {', '.join(header)}"
             )
-        place = header.index(column)
+        index = header.index(column)
         for fields in lines:
             if fields:
-                yield fields[place] if place < len(fields) else ""
+                yield fields[index] if index < len(fields) else ""
     except csv.Error as error:
-        raise InputError(f"{name}: line {lines.line_num}: no CSV ({error}); fix the line") from None
+        raise InputError(f"{name}: line {lines.line_num} is not CSV ({error}); correct the line") from None
 
 
-def write_predictions(predictions: Iterable[Prediction], form: str, out: TextIO) -> None:
-    """Write predictions as they come.
+def write_predictions(predictions: Iterable[Prediction], output_format: str, out: TextIO) -> None:
+    """Write predictions, one line each, as they arrive.
 
     Args:
-        form: `text`: label, probability and message; `csv`: `COLUMNS`; `json`: an object a line.
+        output_format: `text`: label, probability and text, separated by tabs; `csv`: `COLUMNS`, with a header;
+            `json`: an object with the keys `COLUMNS`.
     """
     table = csv.writer(out, lineterminator="\n")
-    if form == "csv":
+    if output_format == "csv":
         table.writerow(COLUMNS)
     for index, prediction in enumerate(predictions):
         logits = [f"{logit:.9g}" for logit in prediction.logits]
-        if form == "csv":
+        if output_format == "csv":
             table.writerow([index, prediction.label, f"{prediction.probability:.9g}", *logits, prediction.text])
-        elif form == "json":
+        elif output_format == "json":
             values = [index, prediction.label, prediction.probability, *map(float, logits), prediction.text]
             print(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False), file=out)
         else:
