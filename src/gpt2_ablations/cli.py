@@ -1,4 +1,8 @@
-"""The command line: `gpt2-ablations COMMAND`, one command for each rule of the workflow."""
+"""The command line: `gpt2-ablations COMMAND`, one command for each rule of the workflow, and some for its user.
+
+Each command reads its arguments and the configuration, and calls the folder of the package that does the work. Modules
+are imported where they are used: importing torch takes two seconds, which most commands do without.
+"""
 
 import argparse
 import json
@@ -11,20 +15,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from .common.errors import InputError, Superseded
+from .common.gpus import check_environment
 from .common.logs import log_to
 from .common.progress import job_progress
-from .settings.config import (
-    ROW_ID,
-    Config,
-    check_against_model,
-    load_config,
-    load_experiments,
-    load_models,
-    named_model,
-    select_rows,
-)
+from .settings.config import Config, load_config
 from .settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
+from .settings.models import ModelConfig, load_models, named_model
 from .settings.paths import Paths
+from .settings.rows import ROW_ID, check_against_model, load_experiments, select_rows
+
+LARGEST_SEED = 2**63 - 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,17 +32,21 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog.split()[-1]}: {message}; see --help")
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command and its arguments.
 
+    Args:
+        argv: the arguments; None: those of this process.
+
     Raises:
-        InputError: they are not known.
+        InputError: the command or an argument is unknown, missing or invalid.
     """
-    parser = _Parser(prog="gpt2_ablations", description=__doc__, allow_abbrev=False)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="gpt2-ablations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(function: Callable[[argparse.Namespace], None], needs_config: bool = True) -> argparse.ArgumentParser:
-        name, summary = function.__name__.removesuffix("_command").replace("check_s", "check-s"), function.__doc__
+        name, summary = function.__name__.removesuffix("_command").replace("_", "-"), function.__doc__
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if needs_config:
             sub.add_argument(
@@ -50,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                 nargs="+",
                 default=["config/config.yaml"],
                 metavar="FILE",
-                help="configuration files, later ones override earlier ones (default: config/config.yaml)",
+                help="configuration files; later ones override earlier ones (default: config/config.yaml)",
             )
         sub.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file")
         sub.set_defaults(function=function)
@@ -58,75 +62,83 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command(check_command)
     command(check_sources_command)
-    sub = command(plan_command)
-    sub.add_argument("--row", nargs="+", action="extend", type=_row_id, metavar="ID", help="default: the selected rows")
-    sub.add_argument("--json", action="store_true", help="as data, for programs")
-    sub = command(status_command)
-    sub.add_argument("--row", nargs="+", action="extend", type=_row_id, metavar="ID", help="default: the selected rows")
+    _add_rows(sub := command(plan_command))
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    _add_rows(sub := command(status_command))
     sub.add_argument(
-        "--watch", action="store_true", help="keep looking until all is done; in a pipe, print what changes"
+        "--watch", action="store_true", help="update until all runs have ended; in a pipe, print each change"
     )
-    sub.add_argument("--json", action="store_true", help="as data, for programs")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     command(fetch_messages_command)
     command(fetch_tokenizer_command)
     command(fetch_weights_command).add_argument("--model", required=True, help="a name in the models file")
     command(split_messages_command)
     command(tokenize_command)
     sub = command(extract_features_command)
-    sub.add_argument("--spec", required=True, help="what to run, as JSON (see feature_spec.FeatureSpec)")
-    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub.add_argument(
+        "--spec", required=True, metavar="JSON", help="what to compute, as the workflow states it"
+    )
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE", help="the feature file to write")
     sub = command(train_command)
     add_experiment_flags(sub)
     sub.add_argument("--seed", type=_seed, help="default: the first of the configuration's seeds")
+    sub.add_argument("--row", type=_row_id, default="manual", help="the row id in metrics.json (default: %(default)s)")
+    sub.add_argument("--features", type=Path, metavar="FILE", help="the row's features (default: computed here)")
     sub.add_argument(
-        "--row", type=_row_id, default="manual", help="the id to write into metrics.json (default: %(default)s)"
+        "--output", type=Path, metavar="DIR", help="the run's folder (default: a folder of results/manual/)"
     )
-    sub.add_argument("--features", type=Path, metavar="FILE", help="hidden states of the frozen part; else computed")
-    sub.add_argument("--output", type=Path, metavar="DIR", help="default: results/manual/ and the flags")
-    sub = command(predict_command)
-    _add_saved_model(sub)
-    sub.add_argument("text", nargs="*", metavar="TEXT", help="a message; - reads standard input, a message a line")
-    sub.add_argument("--file", metavar="FILE", help="messages, one a line; - for standard input")
-    sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: take the messages from this column")
+    _add_saved_model(sub := command(predict_command))
+    sub.add_argument("text", nargs="*", metavar="TEXT", help="a text; - reads standard input, a text a line")
+    sub.add_argument("--file", metavar="FILE", help="a file with a text a line; - for standard input")
+    sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: classify the texts of this column")
     sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
-    sub = command(export_command)
-    _add_saved_model(sub)
+    _add_saved_model(sub := command(export_command))
     sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
     command(table_command)
     command(compare_command)
     command(interpret_command)
     command(draw_command)
-    command(draw_rows_command).add_argument(
-        "--row", nargs="+", action="extend", metavar="ID", help="default: the selected rows that have run"
-    )
+    _add_rows(command(draw_rows_command), default="the selected rows that have run")
     command(pages_command)
     sub = command(readme_command)
-    sub.add_argument("--readme", default=Path("README.md"), type=Path, metavar="FILE")
-    sub.add_argument("--check", action="store_true", help="change nothing; fail with a diff if it is stale")
+    sub.add_argument("--readme", default=Path("README.md"), type=Path, metavar="FILE", help="default: %(default)s")
+    sub.add_argument(
+        "--check", action="store_true", help="change nothing; print a diff and fail if the table is stale"
+    )
     sub = command(generate_messages_command, needs_config=False)
-    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
     sub = command(pretrain_miniature_command, needs_config=False)
-    sub.add_argument("--model", required=True, help="its dimensions, as JSON by name")
-    sub.add_argument("--output", required=True, type=Path, metavar="FILE")
+    sub.add_argument("--model", required=True, metavar="JSON", help="an entry of a models file: {NAME: {DIMENSIONS}}")
+    sub.add_argument("--output", required=True, type=Path, metavar="FILE", help="the safetensors file to write")
+
+    # `fetch_weights` is accepted for `fetch-weights`: the names of rules have underscores.
+    if argv and argv[0].replace("_", "-") in commands.choices:
+        argv[0] = argv[0].replace("_", "-")
     return parser.parse_args(argv)
+
+
+def _add_rows(parser: argparse.ArgumentParser, default: str = "the selected rows") -> None:
+    parser.add_argument(
+        "--row", nargs="+", action="extend", type=_row_id, metavar="ID", help=f"rows (default: {default})"
+    )
 
 
 def _add_saved_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--row", type=_row_id, metavar="ID", help="a row that has run with keep_models: true")
-    which.add_argument("--model", type=Path, metavar="FILE", help="the model.safetensors of any such run")
-    parser.add_argument("--seed", type=_seed, help="of the row; default: the first of the configuration's seeds")
+    which.add_argument("--model", type=Path, metavar="FILE", help="the model.safetensors of such a run")
+    parser.add_argument("--seed", type=_seed, help="of the row (default: the first of the configuration's seeds)")
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed; allowed: 0 to {2**63 - 1}")
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"invalid seed {text!r}: expected 0 to {LARGEST_SEED}")
     return int(text)
 
 
 def _row_id(text: str) -> str:
     if not ROW_ID.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no row id; use up to 64 letters, digits, '_' and '-'")
+        raise argparse.ArgumentTypeError(f"invalid row id {text!r}: expected 1 to 64 letters, digits, '_' and '-'")
     return text
 
 
@@ -140,35 +152,42 @@ def _json(flag: str, text: str) -> dict:
     return content
 
 
-# torch takes two seconds to import: only the commands that need it do.
+def _load_rows(config: Config) -> tuple[dict[str, ModelConfig], dict[str, Experiment], dict[str, Experiment]]:
+    """The models, all rows, and the selected rows."""
+    models = load_models(config.models)
+    experiments = load_experiments(config.experiments, models, config.models)
+    return models, experiments, select_rows(config, experiments)
+
+
+# Before and during an invocation.
 
 
 def check_command(arguments: argparse.Namespace) -> None:
-    """check the configuration and every file it names"""
+    """check the configuration and every file that it names"""
     from .planning.checks import check_configuration, check_sources_on_disk
+    from .reports.wording import counted
 
     config = load_config(arguments.config)
-    models = load_models(config.models)
-    experiments = load_experiments(config.experiments, models, config.models)
-    selected = select_rows(config, experiments)
+    models, experiments, selected = _load_rows(config)
     check_configuration(config, models, experiments)
     check_sources_on_disk(config, models, selected)
-    print(f"fine: {len(experiments)} rows, {len(selected)} of them selected, with {len(config.seeds)} seeds")
+    rows, seeds = counted(len(experiments), "row"), counted(len(config.seeds), "seed")
+    print(f"OK: {rows} ({len(selected)} selected), {seeds}")
 
 
 def check_sources_command(arguments: argparse.Namespace) -> None:
-    """ask every configured source for its file, without fetching it"""
-    from .data.download.check_sources import check_sources, format_answers, without_source
+    """ask every configured source for its file, without downloading it"""
+    from .data.download.check_sources import check_sources, files_without_source, format_answers
 
     config = load_config(arguments.config)
     answers = check_sources(config, load_models(config.models))
     print(format_answers(answers))
-    if lacking := without_source(answers):
-        raise InputError(f"no source has {', '.join(lacking)}")
+    if lacking := files_without_source(answers):
+        raise InputError(f"no source has {', '.join(lacking)}; add a source that does")
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
-    """say what a run would fetch, compute and need, and how long it would take here"""
+    """show the downloads, memory, disk and time of an invocation on this machine"""
     from .planning.plan import plan_invocation
     from .planning.plan_report import format_plan
     from .planning.workflow import load_workflow
@@ -178,60 +197,63 @@ def plan_command(arguments: argparse.Namespace) -> None:
 
 
 def status_command(arguments: argparse.Namespace) -> None:
-    """show how far each row of a running or finished workflow is"""
+    """show the progress of each row, during and after an invocation"""
     from .monitoring.status import look
     from .monitoring.status_report import format_status, watch
     from .planning.workflow import load_workflow
 
-    plan = load_workflow(arguments.config, arguments.row)
+    workflow = load_workflow(arguments.config, arguments.row)
     if arguments.watch:
-        watch(plan, as_json=arguments.json)
+        watch(workflow, as_json=arguments.json)
     else:
-        status = look(plan)
+        status = look(workflow)
         print(json.dumps(status.as_json(), indent=2) if arguments.json else format_status(status))
 
 
-def fetch_messages_command(arguments: argparse.Namespace) -> None:
-    """download the messages, or take a local copy"""
-    from .finetuning import jobs
+# The jobs, in the order in which data meets them.
 
-    jobs.fetch_messages(load_config(arguments.config))
+
+def fetch_messages_command(arguments: argparse.Namespace) -> None:
+    """download the messages, or copy a local file"""
+    from .data.jobs import fetch_dataset
+
+    fetch_dataset(load_config(arguments.config))
 
 
 def fetch_tokenizer_command(arguments: argparse.Namespace) -> None:
-    """download the tokenizer's files, or take local copies"""
-    from .finetuning import jobs
+    """download the tokenizer's files, or copy local ones"""
+    from .data.jobs import fetch_tokenizer_files
 
-    jobs.fetch_tokenizer(load_config(arguments.config))
+    fetch_tokenizer_files(load_config(arguments.config))
 
 
 def fetch_weights_command(arguments: argparse.Namespace) -> None:
-    """fetch and check the weights of one GPT-2 size"""
+    """fetch and check the pretrained weights of one GPT-2 size"""
     config = load_config(arguments.config)
-    named_model(arguments.model, load_models(config.models), "fetch_weights: model", config.models)
+    named_model(arguments.model, load_models(config.models), "fetch-weights: model", config.models)
     paths = Paths(config.results)
     with job_progress(paths.progress(paths.weights(arguments.model)), job="fetch"):
-        from .finetuning import jobs
+        from .gpt2.fetch import fetch_weights
 
-        jobs.fetch_weights(config, arguments.model)
+        fetch_weights(config, arguments.model)
 
 
 def split_messages_command(arguments: argparse.Namespace) -> None:
-    """cut the messages into three balanced splits"""
-    from .finetuning import jobs
+    """split the messages into balanced training, validation and test examples"""
+    from .data.jobs import split_dataset
 
-    jobs.split(load_config(arguments.config))
+    split_dataset(load_config(arguments.config))
 
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
     """turn the splits into token ids"""
-    from .finetuning import jobs
+    from .data.jobs import tokenize_dataset
 
-    jobs.tokenize(load_config(arguments.config))
+    tokenize_dataset(load_config(arguments.config))
 
 
 def extract_features_command(arguments: argparse.Namespace) -> None:
-    """run the frozen part of a model over all messages"""
+    """run the frozen layers of a model over all examples"""
     from .settings.feature_spec import FeatureSpec
 
     try:
@@ -240,13 +262,13 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
     config = load_config(arguments.config)
     with job_progress(Paths(config.results).progress(arguments.output), job="features"):
-        from .finetuning import jobs
+        from .finetuning.jobs import extract_features
 
-        jobs.extract_features(config, spec, arguments.output)
+        extract_features(config, spec, arguments.output)
 
 
 def train_command(arguments: argparse.Namespace) -> None:
-    """finetune one row; takes the reference's flags"""
+    """finetune one row with one seed; takes the reference's flags"""
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
     check_against_model(experiment, load_models(config.models), "train", config.models)
@@ -254,9 +276,9 @@ def train_command(arguments: argparse.Namespace) -> None:
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
     with job_progress(Paths(config.results).progress(output), job="train", row=arguments.row, seed=seed):
-        from .finetuning import jobs
+        from .finetuning.jobs import train
 
-        metrics = jobs.train(config, experiment, seed, arguments.row, arguments.features, output)
+        metrics = train(config, experiment, seed, arguments.row, arguments.features, output)
     row = "" if arguments.row == "manual" else f"row {arguments.row}, "
     print(
         f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"
@@ -264,13 +286,16 @@ def train_command(arguments: argparse.Namespace) -> None:
     )
 
 
+# With a saved model.
+
+
 def predict_command(arguments: argparse.Namespace) -> None:
-    """classify messages with a row's trained layers, which `keep_models: true` keeps"""
+    """classify texts with the saved model of a row, which `keep_models: true` keeps"""
     from .inference.prediction_files import STANDARD_INPUT, read_texts, write_predictions
 
     file = STANDARD_INPUT if arguments.text == [STANDARD_INPUT] else arguments.file
     if not arguments.text and file is None:
-        raise InputError("predict: no message; give texts, --file FILE, or - for standard input")
+        raise InputError("predict: no text; give texts, --file FILE, or - for standard input")
     if arguments.text and arguments.file is not None:
         raise InputError("predict: texts and --file are both given; leave one of them out")
     if file is None and arguments.column is not None:
@@ -290,7 +315,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     from .inference.saved_models import load_saved_model
 
     export(*load_saved_model(_saved_model_file(config, arguments)), Paths(config.results), arguments.output)
-    print(f"{arguments.output}: README.md says how to read it")
+    print(f"{arguments.output}: README.md says how to load it")
 
 
 def _saved_model_file(config: Config, arguments: argparse.Namespace) -> Path:
@@ -302,6 +327,9 @@ def _saved_model_file(config: Config, arguments: argparse.Namespace) -> Path:
     return saved_model_file(Paths(config.results), arguments.row, seed)
 
 
+# Reports of the runs that have finished.
+
+
 def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .common.files import write_text_whole
@@ -309,37 +337,39 @@ def table_command(arguments: argparse.Namespace) -> None:
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    rows = select_rows(config, _experiments(config))
-    runs = read_runs(config, rows)
-    paths = Paths(config.results)
-    write_text_whole(paths.table, table_markdown(rows, runs))
-    write_text_whole(paths.table_data, table_csv(rows, runs))
+    models, _, selected = _load_rows(config)
+    runs, paths = read_runs(config, selected), Paths(config.results)
+    write_text_whole(paths.table, table_markdown(selected, runs, models))
+    write_text_whole(paths.table_data, table_csv(selected, runs))
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
-    """write what was published beside what was reproduced"""
+    """write the published figures beside the reproduced ones"""
     from .common.files import write_text_whole
     from .reports.comparison import comparison_markdown
 
     config = load_config(arguments.config)
-    write_text_whole(Paths(config.results).comparison, comparison_markdown(config, _experiments(config)))
+    models, experiments, _ = _load_rows(config)
+    write_text_whole(Paths(config.results).comparison, comparison_markdown(config, experiments, models))
 
 
 def interpret_command(arguments: argparse.Namespace) -> None:
-    """answer the questions of the comparisons file from this run"""
+    """answer the questions of the comparisons file"""
     from .common.files import write_text_whole
     from .reports.interpretation import interpretation_markdown
 
     config = load_config(arguments.config)
-    write_text_whole(Paths(config.results).interpretation, interpretation_markdown(config, _experiments(config)))
+    models, experiments, _ = _load_rows(config)
+    write_text_whole(Paths(config.results).interpretation, interpretation_markdown(config, experiments, models))
 
 
 def draw_command(arguments: argparse.Namespace) -> None:
-    """draw the pictures of the whole table"""
+    """draw the figures of the whole table"""
     from .reports.figures.draw import draw_figures
 
     config = load_config(arguments.config)
-    draw_figures(config, _experiments(config), Paths(config.results).plots)
+    models, experiments, _ = _load_rows(config)
+    draw_figures(config, experiments, models, Paths(config.results).plots)
 
 
 def draw_rows_command(arguments: argparse.Namespace) -> None:
@@ -348,10 +378,10 @@ def draw_rows_command(arguments: argparse.Namespace) -> None:
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    experiments = _experiments(config)
-    runs = read_runs(config, select_rows(config, experiments))
-    for row in arguments.row or [row for row, found in runs.items() if found]:
-        draw_row(config, experiments, row, Paths(config.results).plots / "rows")
+    models, experiments, selected = _load_rows(config)
+    rows = arguments.row or [row for row, runs in read_runs(config, selected).items() if runs]
+    for row in rows:
+        draw_row(config, experiments, models, row, Paths(config.results).plots / "rows")
 
 
 def pages_command(arguments: argparse.Namespace) -> None:
@@ -359,8 +389,8 @@ def pages_command(arguments: argparse.Namespace) -> None:
     from .reports.pages import write_pages
 
     config = load_config(arguments.config)
-    experiments = _experiments(config)
-    write_pages(config, experiments, select_rows(config, experiments))
+    models, experiments, _ = _load_rows(config)
+    write_pages(config, experiments, models)
 
 
 def readme_command(arguments: argparse.Namespace) -> None:
@@ -370,16 +400,18 @@ def readme_command(arguments: argparse.Namespace) -> None:
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    experiments = _experiments(config)
-    rows = select_rows(config, experiments)
-    runs = read_runs(config, rows)
-    block = readme_block(table_markdown(rows, runs), sum(map(bool, runs.values())), len(experiments))
+    models, experiments, selected = _load_rows(config)
+    runs = read_runs(config, selected)
+    block = readme_block(table_markdown(selected, runs, models), sum(map(bool, runs.values())), len(experiments))
     if arguments.check:
         if difference := readme_difference(arguments.readme, block):
             print(difference)
             raise InputError(f"{arguments.readme}: its table is stale; run `snakemake --cores all readme`")
     elif update_readme(arguments.readme, block):
         print(f"{arguments.readme}: table updated")
+
+
+# The demo's inputs.
 
 
 def generate_messages_command(arguments: argparse.Namespace) -> None:
@@ -391,28 +423,18 @@ def generate_messages_command(arguments: argparse.Namespace) -> None:
 
 def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     """pretrain one of the demo's miniature models"""
-    from pydantic import ValidationError
-
     from .gpt2.pretraining import pretrain
-    from .settings.config import ModelConfig
-    from .settings.validation import input_error
+    from .settings.models import check_model
 
-    entry = next(iter(_json("--model", arguments.model).values()))
-    try:
-        model = ModelConfig.model_validate(entry)
-    except ValidationError as error:
-        raise input_error(error, "--model", ModelConfig.model_fields) from None
-    pretrain(model, arguments.output, seed=123)
-
-
-def _experiments(config: Config) -> dict[str, Experiment]:
-    return load_experiments(config.experiments, load_models(config.models), config.models)
+    (entry, *_) = _json("--model", arguments.model).values()
+    pretrain(check_model(entry, "--model"), arguments.output, seed=123)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake prints one line and gives exit code 1."""
     console = None
     try:
+        check_environment()
         arguments = parse(argv)
         if arguments.log:
             console = log_to(arguments.log)
@@ -429,9 +451,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        # A file that cannot be read and a folder that cannot be made are no fault of the program's.
-        place = error.filename or arguments.command
-        message = f"error: {InputError(f'{place}: {error.strerror or error}; fix that and run again')}"
+        # A file that cannot be read or a folder that cannot be made is no fault of the program's.
+        where = error.filename or arguments.command
+        message = f"error: {InputError(f'{where}: {error.strerror or error}; fix that and run again')}"
     except Exception as error:
         if _is_out_of_memory(error):
             message = (
@@ -442,7 +464,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         else:
             traceback.print_exc()
-            message = f"error: {arguments.command} failed ({type(error).__name__}); its log says where: {arguments.log}"
+            message = f"error: {arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
     for stream in (sys.stderr, console):
         if stream is not None:
             with suppress(OSError):  # a terminal that was closed
@@ -451,7 +473,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether there was too little memory on the host, or on a GPU, for something other than a batch."""
+    """Whether memory was too small, of the host or a GPU, for something other than a batch."""
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
     return on_gpu or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)

@@ -1,11 +1,11 @@
-"""The messages that the benchmarks run on: the real ones if they are there, else generated ones of the same lengths."""
+"""The data that the benchmarks run on: the real data set if it is present, otherwise random tokens of like lengths."""
 
 from pathlib import Path
 
 import torch
 
+from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.data.tokens import TokenizedSplit, save_tokens
-from gpt2_ablations.finetuning import jobs
 from gpt2_ablations.settings.config import load_config
 from tests.conftest import CHECKOUT, SHARED, write_yaml
 
@@ -14,7 +14,7 @@ LONGEST, MEAN = 120, 31
 
 
 def prepare(folder: Path) -> Path:
-    """A results folder with tokenized splits and a configuration for the command line; made once."""
+    """A results folder with tokenized splits and a configuration for the command line. It is created once."""
     results = folder / "results"
     tokens = results / "dataset" / "tokens.safetensors"
     if tokens.exists():
@@ -26,17 +26,17 @@ def prepare(folder: Path) -> Path:
         override["tokenizer"] = {"sources": [str(SHARED / "real" / "tokenizer")]}
     config = load_config([CHECKOUT / "config" / "config.yaml", write_yaml(results / "config.yaml", override)])
     if real:
-        jobs.fetch_messages(config)
-        jobs.fetch_tokenizer(config)
-        jobs.split(config)
-        jobs.tokenize(config)
+        data_jobs.fetch_dataset(config)
+        data_jobs.fetch_tokenizer_files(config)
+        data_jobs.split_dataset(config)
+        data_jobs.tokenize_dataset(config)
     else:
         save_tokens(generated_tokens(), tokens)
     return results
 
 
 def generated_tokens() -> dict[str, TokenizedSplit]:
-    """Random tokens in messages whose lengths are spread as the real ones' are: 31 tokens on average, 120 at most."""
+    """Random tokens in examples with lengths like the real ones: 31 tokens on average, 120 at most."""
     generator = torch.Generator().manual_seed(0)
     splits = {}
     for name, n in SIZES.items():

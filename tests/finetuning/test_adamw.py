@@ -11,7 +11,7 @@ from tests.conftest import environment
 TRAINS = """
 import sys
 from tests.finetuning.test_checkpoints import finetuning
-finetuning().run()
+finetuning().train()
 print("torch._dynamo" in sys.modules)
 """
 

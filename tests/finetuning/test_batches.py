@@ -33,10 +33,10 @@ def test_messages_are_gathered_shortest_first_with_their_own_tokens():
         starts=torch.tensor([0, 2, 3]),
         lengths=lengths,
         labels=torch.tensor([0, 1, 0]),
-        read=lengths - 1,
+        pooled=lengths - 1,
         causal=True,
     )
     packed, layout, messages = inputs.gather(torch.tensor([2, 0, 1]), torch.device("cpu"))
     assert packed.tolist() == [20, 10, 11, 30, 31, 32]
     assert messages.tolist() == [1, 0, 2] and layout.lengths == (1, 2, 3)
-    assert packed[layout.rows].tolist() == [20, 11, 32]
+    assert packed[layout.pooled].tolist() == [20, 11, 32]

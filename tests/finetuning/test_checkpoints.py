@@ -9,16 +9,16 @@ import torch
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning import checkpoints
-from gpt2_ablations.finetuning.batches import LoaderOrder
+from gpt2_ablations.finetuning.batches import LoaderOrder, inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.checkpoints import Checkpoint, TrainingState
+from gpt2_ablations.finetuning.classifier import build_classifier
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
-from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.runs.result import Step
-from gpt2_ablations.settings.config import ModelConfig
 from gpt2_ablations.settings.experiment import make_experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import ModelConfig
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=8, n_positions=16, source="none: random weights")
@@ -44,9 +44,11 @@ def finetuning(seed: int = 123, **options) -> Finetuning:
     if spec is None:
         inputs = inputs_from_tokens(experiment, tokens, context_positions(experiment, tokens, MODEL.n_positions))
     else:
-        plan = lay_out_features(spec, MODEL, tokens)
-        hidden = torch.cat(list(extract(spec, MODEL, plan, lambda: RandomWeights(MODEL, seed), CPU, 64)))
-        inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), plan.context, 0.0, 0.0))
+        layout = lay_out_features(spec, MODEL, tokens)
+        hidden = torch.cat(list(extract(spec, MODEL, layout, lambda: RandomWeights(MODEL, seed), CPU, 64)))
+        inputs = inputs_from_features(
+            experiment, Features(spec, split_features(layout, hidden), layout.context, 0.0, 0.0)
+        )
     classifier = build_classifier(experiment, MODEL, RandomWeights(MODEL, seed), seed)
     return Finetuning(experiment, classifier, inputs, seed, CPU)
 
@@ -76,24 +78,24 @@ def interrupted(folder: Path, epoch: int, **options) -> None:
     training = finetuning(**options)
     interrupt(training, epoch)
     with pytest.raises(Interrupted):
-        training.run(checkpoint(folder))
+        training.train(checkpoint(folder))
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 def test_an_interrupted_training_ends_as_an_undisturbed_one(tmp_path, options):
     undisturbed = finetuning(**options)
-    expected = undisturbed.run()
+    expected = undisturbed.train()
     interrupted(tmp_path, 2, **options)
     again = finetuning(**options)
     interrupt(again, 4)
     with pytest.raises(Interrupted):
-        again.run(checkpoint(tmp_path))
+        again.train(checkpoint(tmp_path))
     # The second process began with the second epoch, the third begins with the fourth.
     resumed = finetuning(**options)
     epochs = []
     train_epoch = resumed._train_epoch
     resumed._train_epoch = lambda epoch: (epochs.append(epoch), train_epoch(epoch))
-    result = resumed.run(checkpoint(tmp_path))
+    result = resumed.train(checkpoint(tmp_path))
     assert epochs == [4]
     assert [asdict(line) for line in result.history] == [asdict(line) for line in expected.history]
     assert result.correct == expected.correct and torch.equal(result.logits, expected.logits)
@@ -107,10 +109,10 @@ def test_nothing_is_resumed_before_the_first_epoch_ends(tmp_path):
     assert checkpoint(tmp_path).load() is None
 
 
-def test_other_settings_begin_anew(tmp_path, capfd):
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capfd):
     interrupted(tmp_path, 3)
     assert checkpoint(tmp_path, learning_rate=1e-4, seed=1).load() is None
-    assert "run.safetensors: made with other settings (learning_rate, seed), not used" in capfd.readouterr().err
+    assert "run.safetensors: made with other settings (learning_rate, seed); not used" in capfd.readouterr().err
     assert checkpoint(tmp_path).load().epoch == 2
 
 
@@ -129,7 +131,7 @@ def test_seconds_are_the_sum_over_the_parts(tmp_path):
     assert 0 < kept.seconds < 100
     kept.seconds += 1000
     checkpoint(tmp_path).save(kept)
-    assert 1000 < finetuning().run(checkpoint(tmp_path)).training_seconds < 1100
+    assert 1000 < finetuning().train(checkpoint(tmp_path)).training_seconds < 1100
 
 
 def test_one_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp_path, monkeypatch):
@@ -160,9 +162,9 @@ def test_one_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp
 def test_one_that_cannot_be_written_stops_nothing(tmp_path, capfd):
     (tmp_path / "file").touch()
     lost = Checkpoint(tmp_path / "file" / "run.safetensors", {}, every_epoch=True)
-    assert torch.equal(finetuning().run(lost).logits, finetuning().run().logits)
+    assert torch.equal(finetuning().train(lost).logits, finetuning().train().logits)
     warning = capfd.readouterr().err
-    assert "warning: " in warning and "; the training goes on without this checkpoint" in warning
+    assert "warning: " in warning and "; training continues without this checkpoint" in warning
 
 
 def test_the_order_of_batches_goes_on_where_it_was():

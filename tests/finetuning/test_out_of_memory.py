@@ -5,7 +5,7 @@ import torch
 
 from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.data import jobs
 from gpt2_ablations.finetuning.loop import Finetuning
 from tests.finetuning.test_checkpoints import KINDS, finetuning
 
@@ -31,12 +31,12 @@ def limit(training: Finetuning, messages: int, in_evaluation: bool = False) -> l
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "no_padding"])
 def test_a_step_that_does_not_fit_is_repeated_with_half_the_micro_batch(kind, capfd):
     expected, training = finetuning(**KINDS[kind]), finetuning(**KINDS[kind])
-    whole = training.micro_batch_size
+    whole = training.sizes.micro_batch_size
     refused = limit(training, whole - 1)
-    found = training.run()
-    assert refused == [whole] and training.micro_batch_size == whole // 2
-    assert f"going on with micro_batch_size {whole // 2}" in capfd.readouterr().err
-    losses, expected_losses = ([line.batch_loss for line in run.history] for run in (found, expected.run()))
+    found = training.train()
+    assert refused == [whole] and training.sizes.micro_batch_size == whole // 2
+    assert f"continuing with micro_batch_size {whole // 2}" in capfd.readouterr().err
+    losses, expected_losses = ([line.batch_loss for line in run.history] for run in (found, expected.train()))
     assert losses == pytest.approx(expected_losses, abs=1e-5)
     torch.testing.assert_close(found.logits, expected.result.logits, rtol=0, atol=1e-4)
     assert found.correct == expected.result.correct
@@ -44,7 +44,7 @@ def test_a_step_that_does_not_fit_is_repeated_with_half_the_micro_batch(kind, ca
 
 def test_a_part_of_an_update_that_did_fit_is_not_counted_twice():
     expected, training = finetuning(trainable_layers="all"), finetuning(trainable_layers="all")
-    training.micro_batch_size = 2
+    training.sizes.micro_batch_size = 2
     passes = 0
 
     def refuse_the_second(*_) -> None:
@@ -55,18 +55,18 @@ def test_a_part_of_an_update_that_did_fit_is_not_counted_twice():
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
     training.classifier.register_forward_pre_hook(refuse_the_second)
-    found = training.run()
-    assert training.micro_batch_size == 1
-    torch.testing.assert_close(found.logits, expected.run().logits, rtol=0, atol=1e-4)
+    found = training.train()
+    assert training.sizes.micro_batch_size == 1
+    torch.testing.assert_close(found.logits, expected.train().logits, rtol=0, atol=1e-4)
 
 
 def test_an_evaluation_that_does_not_fit_is_repeated_in_smaller_pieces():
     expected, training = finetuning(), finetuning()
-    training.evaluation_tokens = 240  # 20 messages
+    training.sizes.evaluation_tokens = 240  # 20 messages
     assert limit(training, 10, in_evaluation=True) == []
-    found = training.run()
-    assert training.evaluation_tokens == 120
-    torch.testing.assert_close(found.logits, expected.run().logits, rtol=0, atol=1e-4)
+    found = training.train()
+    assert training.sizes.evaluation_tokens == 120
+    torch.testing.assert_close(found.logits, expected.train().logits, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("options", "messages", "last"), [({}, 1, 2), ({"batch_size": 1}, 0, 1)])
@@ -74,7 +74,7 @@ def test_a_second_failure_says_what_to_do(options, messages, last):
     training = finetuning(**options)
     limit(training, messages)
     with pytest.raises(InputError) as refused:
-        training.run()
+        training.train()
     assert str(refused.value) == (
         f"step 0: device cpu has too little memory for micro_batch_size {last}; set a smaller one, precision: bfloat16"
         " or device: cpu"
@@ -82,7 +82,7 @@ def test_a_second_failure_says_what_to_do(options, messages, last):
 
 
 def test_memory_that_is_too_small_for_anything_else_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(jobs, "split", lambda config: torch.empty(2**50))
-    assert main(["split_messages"]) == 1
+    monkeypatch.setattr(jobs, "split_dataset", lambda config: torch.empty(2**50))
+    assert main(["split-messages"]) == 1
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: split_messages: too little memory for this row; set a smaller micro_batch_size")
+    assert said.startswith("error: split-messages: too little memory for this row; set a smaller micro_batch_size")

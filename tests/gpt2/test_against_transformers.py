@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.finetuning.batches import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.classifier import build_classifier
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
-from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.finetuning.loop import build_classifier
 from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
-from gpt2_ablations.settings.config import ModelConfig
 from gpt2_ablations.settings.constants import PAD_TOKEN, SPLITS
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import FeatureSpec, feature_spec
+from gpt2_ablations.settings.models import ModelConfig
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -89,9 +89,9 @@ def compute_features(experiment: Experiment, tokens: dict[str, TokenizedSplit], 
 
 
 def run_frozen_part(spec: FeatureSpec, tokens: dict[str, TokenizedSplit], file) -> Features:
-    plan = lay_out_features(spec, MODEL, tokens)
-    shards = extract(spec, MODEL, plan, lambda: PretrainedWeights(file, MODEL), CPU, max_memory_mb=64)
-    return Features(spec, split_features(plan, torch.cat(list(shards))), plan.context, 0.0, 0.0)
+    layout = lay_out_features(spec, MODEL, tokens)
+    shards = extract(spec, MODEL, layout, lambda: PretrainedWeights(file, MODEL), CPU, max_memory_mb=64)
+    return Features(spec, split_features(layout, torch.cat(list(shards))), layout.context, 0.0, 0.0)
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gpt2_ablations.common.torch_setup import autocast
-from gpt2_ablations.gpt2.model import Block, sequences
+from gpt2_ablations.gpt2.model import Block, packed_layout
 
 WIDTH, HEADS, MESSAGES = 64, 4, 3
 # bfloat16 keeps 8 bits, 0.4%; a block rounds a dozen times between its input and its gradients.
@@ -26,7 +26,7 @@ def outputs(precision: str, length: int, lora: bool, causal: bool) -> dict[str, 
     x = torch.randn(MESSAGES * length, WIDTH, generator=generator, requires_grad=True)
     weights = torch.randn(MESSAGES * length, WIDTH, generator=generator)
     with autocast(torch.device("cpu"), precision):
-        y = block(x, sequences(torch.full((MESSAGES,), length), None, causal))
+        y = block(x, packed_layout(torch.full((MESSAGES,), length), None, causal))
     (y.float() * weights).sum().backward()
     gradients = {name: parameter.grad for name, parameter in block.named_parameters() if parameter.requires_grad}
     return {"output": y.detach(), "input": x.grad} | gradients

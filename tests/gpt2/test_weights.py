@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.gpt2.weights import PretrainedWeights, RandomWeights, check_pretrained_weights
-from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.models import ModelConfig
 
 C, N_POSITIONS, VOCABULARY = 8, 6, 50257
 MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=C, n_positions=N_POSITIONS, source="a file of these tests")

@@ -8,7 +8,7 @@ import torch
 from gpt2_ablations.finetuning import cuda_graph
 from gpt2_ablations.finetuning import loop as training
 from gpt2_ablations.finetuning.cuda_graph import GraphedUpdate
-from gpt2_ablations.finetuning.loop import Finetuning
+from gpt2_ablations.finetuning.updates import FixedShapeUpdates
 from gpt2_ablations.settings.experiment import Experiment
 from tests.device import DEVICE
 from tests.oracle.test_fast_path import Case, check
@@ -39,15 +39,15 @@ def recorded(monkeypatch) -> list[GraphedUpdate]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("gpt2_ablations.finetuning.loop.GraphedUpdate", Noted)
+    monkeypatch.setattr("gpt2_ablations.finetuning.updates.GraphedUpdate", Noted)
     return made
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_updates_of_every_way_to_train_are_recorded_and_equal_the_plain_implementation(name, recorded):
     check(Case(RECORDED[name], messages=(40, 7, 9)))
-    # The first of the two runs of `check` does without.
-    assert [update.graph is not None for update in recorded] == [False, True]
+    # The first of the two runs of `check` computes micro-batches.
+    assert [update.graph is not None for update in recorded] == [True]
 
 
 def test_updates_whose_batches_differ_in_shape_are_computed_as_they_are(recorded):
@@ -57,18 +57,18 @@ def test_updates_whose_batches_differ_in_shape_are_computed_as_they_are(recorded
 
 @pytest.mark.parametrize("fault", ["asks the GPU", "is out of memory"])
 def test_an_update_that_cannot_be_recorded_is_computed_as_it_is(fault, monkeypatch, recorded, capsys):
-    compute = Finetuning._fixed_update
+    compute = FixedShapeUpdates._whole_update
 
-    def faulty(self, messages, weights):
-        result = compute(self, messages, weights)
+    def faulty(self, update, examples, weights):
+        result = compute(self, update, examples, weights)
         if torch.cuda.is_current_stream_capturing():
             _ = result.sum().item() if fault == "asks the GPU" else torch.empty(2**45, device=DEVICE)
         return result
 
-    monkeypatch.setattr(Finetuning, "_fixed_update", faulty)
+    monkeypatch.setattr(FixedShapeUpdates, "_whole_update", faulty)
     check(Case(Experiment(trainable_layers="all"), messages=(40, 7, 9)))
     assert all(update.graph is None for update in recorded)
-    assert "note: going on without a CUDA graph" in capsys.readouterr().err
+    assert "note: continuing without a CUDA graph" in capsys.readouterr().err
 
 
 def test_memory_that_runs_out_after_the_recording_leads_to_smaller_pieces_without_it(monkeypatch, recorded):
@@ -84,4 +84,4 @@ def test_memory_that_runs_out_after_the_recording_leads_to_smaller_pieces_withou
     monkeypatch.setattr(training, "classify", full_at_the_first_epoch_s_end)
     check(Case(Experiment(), messages=(40, 7, 9)))
     updates_an_epoch = 5
-    assert recorded[1].calls == updates_an_epoch > cuda_graph.WARM_UP
+    assert recorded[0].calls == updates_an_epoch > cuda_graph.WARM_UP

@@ -1,19 +1,19 @@
-"""Jobs on one GPU: one computes, the next one starts CUDA meanwhile, and gets the GPU when it is free."""
+"""Jobs on one GPU: while one computes, the next one starts CUDA, and takes the GPU when it is released."""
 
 import subprocess
 import sys
 
 import pytest
 
-from gpt2_ablations.common.gpus import _nvidia_smi, users, visible_gpus
+from gpt2_ablations.common.gpus import _nvidia_smi, other_processes, visible_gpus
 from tests.device import DEVICE
-from tests.gpu_jobs import job_environment, tell
+from tests.gpu_jobs import job_environment, send_line
 
 pytestmark = pytest.mark.skipif(
     DEVICE.type != "cuda" or len(visible_gpus()) != 1, reason="needs one GPU: make test-gpu"
 )
 
-# Takes the GPU, computes, and gives it back when told; ends when told again.
+# Takes the GPU and computes; releases the GPU after a line of input, and ends after another.
 JOB = """
 import sys, torch
 from gpt2_ablations.common.torch_setup import release_device, take_device
@@ -21,14 +21,14 @@ device = take_device("auto")
 print("took", torch.ones(3, device=device).sum().item(), flush=True)
 sys.stdin.readline()
 release_device(device)
-print("gave back", flush=True)
+print("released", flush=True)
 sys.stdin.readline()
 """
 
 
 @pytest.fixture
 def job(tmp_path):
-    """Starts a job with a lock folder of this test's own."""
+    """Starts jobs that share a lock folder of their own."""
     started = []
 
     def start() -> subprocess.Popen:
@@ -45,21 +45,21 @@ def job(tmp_path):
         process.communicate()
 
 
-def test_the_next_job_waits_with_cuda_started_and_gets_the_gpu_before_the_first_one_ends(job):
-    if users():
-        pytest.skip("someone else computes on the GPU")
+def test_the_next_job_starts_cuda_while_it_waits_and_takes_the_gpu_before_the_first_job_ends(job):
+    if other_processes():
+        pytest.skip("another program computes on the GPU")
     first = job()
     assert first.stdout.readline() == "took 3.0\n"
     second = job()
     assert second.stderr.readline() == "waiting for a GPU: GPU 0 is held by another job\n"
     seen = _nvidia_smi("--query-compute-apps=pid", "--format=csv,noheader").split()
-    tell(first)
-    assert first.stdout.readline() == "gave back\n"
+    send_line(first)
+    assert first.stdout.readline() == "released\n"
     assert second.stdout.readline() == "took 3.0\n"
     assert first.poll() is None
     third = job()
     assert third.stderr.readline() == "waiting for a GPU: GPU 0 is held by another job\n"
     second.kill()
     assert third.stdout.readline() == "took 3.0\n"
-    # In a container nvidia-smi may show nobody.
+    # In a container, nvidia-smi may list no process.
     assert seen == [] or str(first.pid) in seen

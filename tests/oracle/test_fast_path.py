@@ -20,16 +20,17 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning import features
 from gpt2_ablations.finetuning import loop as training
+from gpt2_ablations.finetuning.batches import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.classifier import build_classifier, count_parameters
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
-from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.finetuning.loop import Finetuning, build_classifier, count_parameters
+from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.model import Classifier
 from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, weight_shapes
 from gpt2_ablations.runs.result import Result
 from gpt2_ablations.settings import feature_spec as feature_spec_module
-from gpt2_ablations.settings.config import ModelConfig
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import ModelConfig
 from tests.device import DEVICE
 from tests.oracle import plain
 
@@ -239,18 +240,16 @@ def run_fast_path(
         context = context_positions(experiment, tokens, model.n_positions)
         inputs = inputs_from_tokens(experiment, tokens, context)
     else:
-        plan = lay_out_features(spec, model, tokens)
-        hidden = torch.cat(list(extract(spec, model, plan, open_weights, DEVICE, case.shard_mb)))
-        context = plan.context
-        inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), context, 0.0, 0.0))
+        layout = lay_out_features(spec, model, tokens)
+        hidden = torch.cat(list(extract(spec, model, layout, open_weights, DEVICE, case.shard_mb)))
+        context = layout.context
+        inputs = inputs_from_features(experiment, Features(spec, split_features(layout, hidden), context, 0.0, 0.0))
     classifier = build_classifier(experiment, model, open_weights(), case.seed)
     assert {p.dtype for p in classifier.parameters()} == {torch.float64}
     counts = count_parameters(experiment, model, classifier)
-    finetuning = Finetuning(experiment, classifier, inputs, case.seed, DEVICE, "float32", case.micro_batch_size)
-    if one_shape and DEVICE.type == "cpu":
-        finetuning.update_in_one_shape(lambda update: update)
-    if not one_shape and DEVICE.type != "cpu":
-        finetuning.update_in_one_shape(lambda update: None)
+    finetuning = Finetuning(
+        experiment, classifier, inputs, case.seed, DEVICE, "float32", case.micro_batch_size, use_fixed_shape=one_shape
+    )
     first_gradients: dict[str, Tensor] = {}
     trained = trained_parameters(classifier)
 
@@ -263,7 +262,7 @@ def run_fast_path(
         update()
 
     finetuning.optimizer.step = keep_first
-    return FastRun(finetuning.run(), context, trained, first_gradients, counts)
+    return FastRun(finetuning.train(), context, trained, first_gradients, counts)
 
 
 def trained_parameters(classifier: Classifier) -> dict[str, Tensor]:

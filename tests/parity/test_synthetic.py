@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.finetuning import jobs
-from gpt2_ablations.settings.config import Config, load_config, load_experiments, load_models, model_folder
+from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
+from gpt2_ablations.settings.models import load_models, model_folder
+from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT, write_yaml
 from tests.device import DEVICE
 from tests.parity.inputs import MODELS, model_entries, write_checkpoints, write_synthetic
@@ -47,7 +50,7 @@ def suite(tmp_path_factory) -> tuple[Path, Config]:
         {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}, "device": DEVICE.type},
     )
     config = load_config([CHECKOUT / "config" / "config.yaml", override])
-    jobs.tokenize(config)
+    data_jobs.tokenize_dataset(config)
     return folder, config
 
 

@@ -3,14 +3,9 @@
 import pytest
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.settings.config import (
-    load_config,
-    load_experiments,
-    load_models,
-    model_folder,
-    parse_config,
-    select_rows,
-)
+from gpt2_ablations.settings.config import load_config, parse_config
+from gpt2_ablations.settings.models import load_models, model_folder
+from gpt2_ablations.settings.rows import load_experiments, select_rows
 from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 

@@ -7,8 +7,9 @@ import shlex
 import pytest
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.settings.config import load_experiments, load_models
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags, make_experiment
+from gpt2_ablations.settings.models import load_models
+from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT
 
 # The reference's Usage section, with the misprints of rows 9 and 19 fixed.

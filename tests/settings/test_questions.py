@@ -1,4 +1,4 @@
-"""The comparisons file: the reference's questions, the user's own, and mistakes in them."""
+"""The comparisons file: the reference's questions, a user's own, and mistakes in them."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_the_references_twelve_questions_compare_its_rows(results):
     assert left_out == 0
     assert len(questions) == 12
     compared = [set(question.pairs) for question in questions.values()]
-    documents = [
+    asked = [
         {("1", "2")},
         {("1", "3")},
         {("1", "4")},
@@ -28,7 +28,7 @@ def test_the_references_twelve_questions_compare_its_rows(results):
         {("1", "18")},
         {("1", "19")},
     ]
-    assert all(asked <= found for asked, found in zip(documents, compared, strict=True))
+    assert all(pairs <= found for pairs, found in zip(asked, compared, strict=True))
 
 
 def test_a_question_of_ones_own(tmp_path):
@@ -37,7 +37,7 @@ def test_a_question_of_ones_own(tmp_path):
     assert questions["mine"].pairs == [("a-1", "2")]
 
 
-def test_a_question_about_a_row_that_the_table_lacks_is_left_out_and_counted(tmp_path):
+def test_a_question_about_a_missing_row_is_left_out_and_counted(tmp_path):
     path = comparisons_file(tmp_path, mine=VALID, other=VALID | {"pairs": [[1, 99]]})
     questions, left_out = load_questions(path, ["1", "2"])
     assert list(questions) == ["mine"] and left_out == 1
@@ -51,12 +51,12 @@ def test_a_question_about_a_row_that_the_table_lacks_is_left_out_and_counted(tmp
         (VALID | {"pairs": []}, "allowed: a list of pairs"),
         (VALID | {"pairs": [[1, 2, 3]]}, "allowed: a list of pairs"),
         (VALID | {"pairs": [1, 2]}, "allowed: a list of pairs"),
-        (VALID | {"pairs": [[1, 1.5]]}, "is no pair of row ids"),
+        (VALID | {"pairs": [[1, 1.5]]}, "is not a pair of row ids"),
         (VALID | {"pairs": [[1, 1]]}, "row 1 is compared with itself"),
-        (VALID | {"pairs": [[1, 2], [1, 2]]}, "stands twice"),
-        (VALID | {"measures": ["speed"]}, "allowed: 'test_accuracy', 'train_validation_gap'"),
-        (VALID | {"measures": []}, "must hold at least one entry"),
-        (VALID | {"measures": ["memory", "memory"]}, "a measure stands twice"),
+        (VALID | {"pairs": [[1, 2], [1, 2]]}, "duplicate pair [1, 2]"),
+        (VALID | {"measures": ["speed"]}, "allowed: a list of one or more of test_accuracy, train_validation_gap"),
+        (VALID | {"measures": []}, "allowed: a list of one or more of"),
+        (VALID | {"measures": ["memory", "memory"]}, "duplicate measure"),
         (VALID | {"question": ""}, "question is ''"),
         (None, "mine: expected a mapping with question, pairs, measures"),
     ],
@@ -70,7 +70,7 @@ def test_a_mistake_is_one_line(tmp_path, entry, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_question_that_stands_twice_is_refused(tmp_path):
+def test_a_duplicate_question_is_refused(tmp_path):
     path = tmp_path / "comparisons.yaml"
     path.write_text("a: {}\na: {}\n")
     with pytest.raises(InputError, match="key 'a' stands twice"):

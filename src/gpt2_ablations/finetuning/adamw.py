@@ -1,4 +1,4 @@
-"""AdamW with the reference's settings."""
+"""AdamW with the reference's settings (Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, 2019)."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,14 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class AdamW:
-    """AdamW over some parameters, by name, fused where PyTorch has that.
+    """AdamW over some parameters, fused where PyTorch supports that.
 
-    PyTorch's own class does the same with the same function, but imports all of torch.compile when it is first used,
+    It calls the function that PyTorch's own class calls. The class imports all of torch.compile when it is first used,
     which takes as long as importing torch.
 
     Attributes:
-        state: by parameter, its moments exp_avg and exp_avg_sq, of its shape, and step, the updates so far, float32 [].
+        state: by parameter name, the moments `exp_avg` and `exp_avg_sq`, of the parameter's shape, and `step`, the
+            updates so far, float32 [].
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]):
@@ -33,9 +34,9 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter by its gradient, zero if it has none, and let the gradients go."""
+        """Update every parameter by its gradient, zero if it has none, and free the gradients."""
         parameters, states = list(self.parameters.values()), list(self.state.values())
-        # A parameter without a gradient would be passed over; the reference decays it.
+        # PyTorch skips a parameter without a gradient; the reference decays it.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         adamw(
             parameters,
@@ -57,7 +58,7 @@ class AdamW:
         self.zero_grad()
 
     def zero_grad(self) -> None:
-        """Let the gradients go."""
+        """Free the gradients."""
         for parameter in self.parameters.values():
             parameter.grad = None
 

@@ -1,18 +1,22 @@
-"""The order of batches in the reference, and messages gathered into packed batches."""
+"""What the trained layers take: the order of batches in the reference, and examples gathered into packed batches."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..gpt2.model import Sequences, sequences
+from ..data.tokens import AttendedSplit, TokenizedSplit, attend, first_copies
+from ..gpt2.model import PackedLayout, packed_layout
+from ..settings.constants import SPLITS
+from ..settings.experiment import Experiment
+from .features import Features, FeatureSplit, pooled_positions
 
 
 class LoaderOrder:
     """The random draws of PyTorch's data loaders, in the reference's order, from a generator of their own.
 
-    Every pass over a loader draws one number that seeds workers (none are used); a shuffled pass then draws a
-    second one, which seeds a generator of its own for the permutation. Partial passes draw the same.
+    Every pass over a loader draws one number that seeds workers (none are used). A shuffled pass then draws a second
+    one, which seeds a generator of its own for the permutation. Partial passes draw the same.
     """
 
     def __init__(self, seed: int):
@@ -20,7 +24,7 @@ class LoaderOrder:
 
     @property
     def state(self) -> Tensor:
-        """The state of its random numbers, uint8."""
+        """The generator's state, uint8."""
         return self._generator.get_state()
 
     @state.setter
@@ -31,7 +35,7 @@ class LoaderOrder:
         return int(torch.empty((), dtype=torch.int64).random_(generator=self._generator))
 
     def shuffled(self, n: int) -> Tensor:
-        """The permutation, int64 [n], of one pass over a shuffling loader of n messages."""
+        """The permutation, int64 [n], of one pass over a shuffling loader of n examples."""
         self._draw()
         return torch.randperm(n, generator=torch.Generator().manual_seed(self._draw()))
 
@@ -42,7 +46,7 @@ class LoaderOrder:
 
 
 def cut_batches(order: Tensor, batch_size: int, drop_last: bool) -> list[Tensor]:
-    """The batches, int64 [batch_size] each, of one pass; the last one may be short unless dropped."""
+    """The batches of one pass, int64 [batch_size] each; the last one may be short unless it is dropped."""
     batches = list(order.split(batch_size))
     if drop_last and batches and len(batches[-1]) < batch_size:
         batches.pop()
@@ -51,50 +55,98 @@ def cut_batches(order: Tensor, batch_size: int, drop_last: bool) -> list[Tensor]
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What the trained part of the model takes for one split, packed.
+    """The inputs of one split, packed.
 
-    store: int64 [n_tokens] token ids, or [n_tokens, C] hidden states (one a different message where one is kept).
-    starts, lengths: int64 [N], where each message stands in the store, messages that are the same in one place.
-    labels: int64 [N].
-    read: int64 [N], the position in each message whose logits count; None for the mean.
+    Attributes:
+        store: int64 [n_tokens] token ids, or [n_tokens, C] hidden states. Where one hidden state an example is kept,
+            [n_different, C].
+        starts, lengths: int64 [N], where each example lies in the store; equal examples share one place.
+        labels: int64 [N].
+        pooled: int64 [N], the position in each example whose logits count; None for the mean.
+        causal: whether a position attends only to itself and earlier ones.
     """
 
     store: Tensor
     starts: Tensor
     lengths: Tensor
     labels: Tensor
-    read: Tensor | None
+    pooled: Tensor | None
     causal: bool
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def gather(self, indices: Tensor, device: torch.device) -> tuple[Tensor, Sequences, Tensor]:
-        """The packed batch of some messages, shortest first.
+    def gather(self, examples: Tensor, device: torch.device) -> tuple[Tensor, PackedLayout, Tensor]:
+        """The packed batch of some examples, shortest first.
 
         Args:
-            indices: int64 [B] on the CPU.
+            examples: int64 [B] on the CPU.
 
-        Returns: inputs [n_tokens] or [n_tokens, C] on `device`; their layout; int64 [B], the message at each place.
+        Returns: inputs [n_tokens] or [n_tokens, C] on `device`; their layout; the examples in packed order, int64 [B].
         """
-        lengths = self.lengths[indices]
+        lengths = self.lengths[examples]
         lengths, by_length = lengths.sort(stable=True)
-        indices = indices[by_length]
-        starts = self.starts[indices]
+        examples = examples[by_length]
+        starts = self.starts[examples]
         if int(lengths[0]) == int(lengths[-1]):
-            rows = starts[:, None] + torch.arange(int(lengths[0]))
-            packed = self.store.index_select(0, rows.flatten().to(self.store.device))
+            indices = starts[:, None] + torch.arange(int(lengths[0]))
+            packed = self.store.index_select(0, indices.flatten().to(self.store.device))
         else:
             spans = zip(starts.tolist(), lengths.tolist(), strict=True)
             packed = torch.cat([self.store[start : start + length] for start, length in spans])
         if device.type == "cuda" and packed.device.type == "cpu":
             packed = packed.pin_memory()
-        read = None if self.read is None else self.read[indices]
-        return packed.to(device, non_blocking=True), sequences(lengths, read, self.causal, device), indices
+        pooled = None if self.pooled is None else self.pooled[examples]
+        return packed.to(device, non_blocking=True), packed_layout(lengths, pooled, self.causal, device), examples
+
+
+def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
+    """The inputs of a row whose lower layers are frozen: their hidden states."""
+    head_only = experiment.trainable_layers == "last_layer"
+    return ModelInputs(
+        store=split.hidden,
+        starts=split.starts,
+        lengths=split.lengths,
+        labels=split.labels,
+        pooled=None if head_only else pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
+        causal=experiment.causal,
+    )
+
+
+def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
+    """The inputs of a row that trains or adapts every block: token ids."""
+    first = first_copies(split.ids.split(split.lengths.tolist()), split.real_lengths)
+    return ModelInputs(
+        store=split.ids,
+        starts=(split.lengths.cumsum(0) - split.lengths)[first],
+        lengths=split.lengths,
+        labels=split.labels,
+        pooled=pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
+        causal=experiment.causal,
+    )
+
+
+def inputs_from_features(experiment: Experiment, features: Features) -> dict[str, ModelInputs]:
+    """`hidden_inputs` of each split."""
+    return {name: hidden_inputs(experiment, split) for name, split in features.splits.items()}
+
+
+def inputs_from_tokens(
+    experiment: Experiment, tokens: dict[str, TokenizedSplit], context: int | None
+) -> dict[str, ModelInputs]:
+    """`token_inputs` of each split.
+
+    Args:
+        context: as `context_positions` gives.
+    """
+    return {name: token_inputs(experiment, attend(experiment, tokens[name], context)) for name in SPLITS}
 
 
 def move_inputs(inputs: dict[str, ModelInputs], device: torch.device) -> dict[str, ModelInputs]:
-    """Put the stores on a CUDA device if they take less than half of its free memory; the splits may share one."""
+    """The inputs with their stores on a CUDA device, if those take less than half of its free memory.
+
+    Splits may share a store, which is then copied once.
+    """
     if device.type != "cuda":
         return inputs
     stores = {id(split.store): split.store for split in inputs.values()}

@@ -1,8 +1,8 @@
-"""Checkpoints: what an interrupted training goes on from.
+"""Checkpoints: the state from which an interrupted training resumes.
 
 A checkpoint is one safetensors file outside the run's own folder, whose files Snakemake deletes before it runs a job
 again. It holds the trained parameters, the optimizer's state, the state of the loaders' random numbers, the history,
-and the settings it belongs to: a training with other ones begins again.
+and the settings that it was made with. A training with other settings starts from the beginning.
 """
 
 import json
@@ -20,18 +20,20 @@ from ..common.files import write_whole
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..runs.result import Step
 
-# Writing one may take this part of the time since the last one.
+# Writing a checkpoint may take this fraction of the time since the last one.
 MOST_TIME = 0.05
-# Bytes a second that a slow disk writes: what the first one is expected to cost.
+# Bytes/s of a slow disk: the estimate for the first checkpoint.
 SLOW_DISK = 200e6
 _DAMAGED = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 
 
 @dataclass
 class TrainingState:
-    """How far a training has come.
+    """The state of a training after an epoch.
 
-    seconds: spent in training so far, over all its parts; tensors: by name, as `Finetuning.state` gives them.
+    Attributes:
+        seconds: spent in training so far, by all processes.
+        tensors: by name, as `Finetuning.state` gives them.
     """
 
     epoch: int
@@ -44,8 +46,8 @@ class Checkpoint:
     """The checkpoint of one run.
 
     Args:
-        settings: all that the training's numbers depend on, as JSON has it.
-        every_epoch: write at the end of each epoch, whatever it costs.
+        settings: everything that the training's numbers depend on, as JSON.
+        every_epoch: save at the end of each epoch, however long that takes.
     """
 
     def __init__(self, path: Path, settings: dict, every_epoch: bool = False):
@@ -55,7 +57,7 @@ class Checkpoint:
         self._cost: float | None = None
 
     def load(self) -> TrainingState | None:
-        """What an earlier process has kept, unless there is nothing, or nothing that these settings can use."""
+        """The state that an earlier process saved; None if there is none, or none of these settings."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata()
@@ -64,9 +66,9 @@ class Checkpoint:
                     keys = sorted(
                         k for k in settings.keys() | self._settings if settings.get(k) != self._settings.get(k)
                     )
-                    print(f"{self.path}: made with other settings ({', '.join(keys)}), not used", file=sys.stderr)
+                    print(f"{self.path}: made with other settings ({', '.join(keys)}); not used", file=sys.stderr)
                     return None
-                progress = TrainingState(
+                state = TrainingState(
                     epoch=int(metadata["epoch"]),
                     seconds=float(metadata["seconds"]),
                     history=[Step(**line) for line in json.loads(metadata["history"])],
@@ -76,38 +78,38 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except _DAMAGED as error:
-            print(f"{self.path}: damaged ({' '.join(str(error).split())}), not used", file=sys.stderr)
+            print(f"{self.path}: damaged ({' '.join(str(error).split())}); not used", file=sys.stderr)
             return None
-        print(f"going on after epoch {progress.epoch}, from {self.path}", file=sys.stderr, flush=True)
-        return progress
+        print(f"resuming after epoch {state.epoch}, from {self.path}", file=sys.stderr, flush=True)
+        return state
 
     def is_due(self, size: int) -> bool:
-        """Whether one of so many bytes is cheap enough to be written now."""
+        """Whether a checkpoint of so many bytes is cheap enough to be saved now."""
         cost = size / SLOW_DISK if self._cost is None else self._cost
         return self.every_epoch or cost < MOST_TIME * (time.perf_counter() - self._last)
 
-    def save(self, progress: TrainingState) -> None:
-        """Write it in the place of the last one. One that cannot be written is no reason to stop."""
+    def save(self, state: TrainingState) -> None:
+        """Replace the last checkpoint. If that fails, warn and continue."""
         started = time.perf_counter()
         metadata = {
             "settings": json.dumps(self._settings),
-            "epoch": str(progress.epoch),
-            "seconds": repr(progress.seconds),
-            "history": json.dumps([asdict(line) for line in progress.history]),
+            "epoch": str(state.epoch),
+            "seconds": repr(state.seconds),
+            "history": json.dumps([asdict(line) for line in state.history]),
         }
-        shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in progress.tensors.items()}
+        shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.tensors.items()}
         try:
             with write_whole(self.path) as partial, open(partial, "wb") as file:
                 file.write(safetensors_header(shapes, metadata))
-                for tensor in progress.tensors.values():
+                for tensor in state.tensors.values():
                     write_tensor(file, tensor)
         except InputError as error:
-            print(f"warning: {error}; the training goes on without this checkpoint", file=sys.stderr, flush=True)
+            print(f"warning: {error}; training continues without this checkpoint", file=sys.stderr, flush=True)
         self._last = time.perf_counter()
         self._cost = self._last - started
 
     def remove(self) -> None:
-        """Remove it: the run's results are written."""
+        """Remove the checkpoint, after the run's results are written."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -118,6 +120,6 @@ def size_of(tensors: dict[str, Tensor]) -> int:
 
 
 def stamp(file: Path) -> list[int]:
-    """Tells a file from one that has taken its place: size and time of change."""
+    """Size and time of change of a file, which tell it from a file that replaced it."""
     status = file.stat()
     return [status.st_size, status.st_mtime_ns]

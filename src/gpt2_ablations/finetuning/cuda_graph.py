@@ -1,7 +1,7 @@
-"""A training's update as one CUDA graph.
+"""A function on the GPU, recorded once as a CUDA graph and replayed.
 
-A step is hundreds of kernels of a few microseconds each, which take longer to call from Python than to run. Recorded
-once, the GPU replays them at one call.
+A training step is hundreds of kernels of a few microseconds each, which take longer to launch from Python than to run.
+Source: https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/
 """
 
 import sys
@@ -10,34 +10,34 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Calls before the recording: the libraries set themselves up in the first one, and memory is laid out by then.
+# Calls before the recording: libraries initialise in the first one, and memory is allocated.
 WARM_UP = 2
 
 
 class GraphedUpdate:
-    """Calls a function of two tensors on the GPU, from the third call on by replaying what the third one did.
+    """Calls a function of two tensors on the GPU; from the third call on, replays what that call did.
 
-    The function must do the same for any tensors of these shapes, and must not ask the GPU for anything. Where it
-    does, or memory is too small for the recording, it is called as it is.
+    The function must do the same for any tensors of these shapes, and must not read from the GPU. Where it does, or
+    where memory is too small for the recording, it is called without a graph.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], device: torch.device):
         self.function, self.device = function, device
-        # The backward pass runs on the stream of the forward pass, and only one that is not the default is recorded.
+        # The backward pass runs on the stream of the forward pass, and the default stream cannot be recorded.
         self.stream = torch.cuda.Stream(device)
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.arguments: tuple[Tensor, Tensor] | None = None
         self.result: Tensor | None = None
 
-    def __call__(self, messages: Tensor, weights: Tensor) -> Tensor:
-        """The function's result; both arguments may still lie on the host."""
+    def __call__(self, examples: Tensor, weights: Tensor) -> Tensor:
+        """The function's result; both arguments may be on the CPU."""
         if self.arguments is None:
             self.arguments = (
-                torch.empty_like(messages, device=self.device),
+                torch.empty_like(examples, device=self.device),
                 torch.empty_like(weights, device=self.device),
             )
-        for static, new in zip(self.arguments, (messages, weights), strict=True):
+        for static, new in zip(self.arguments, (examples, weights), strict=True):
             static.copy_(new, non_blocking=True)
         self.calls += 1
         if self.calls == WARM_UP + 1:
@@ -66,4 +66,4 @@ class GraphedUpdate:
             self.graph = graph
         except RuntimeError as error:
             self.result = None
-            print(f"note: going on without a CUDA graph: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+            print(f"note: continuing without a CUDA graph: {' '.join(str(error).split())[:200]}", file=sys.stderr)

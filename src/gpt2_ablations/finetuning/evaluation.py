@@ -1,4 +1,4 @@
-"""Logits of many messages, in pieces that fit the memory."""
+"""Logits of many examples, a chunk at a time."""
 
 import torch
 from torch import Tensor
@@ -10,36 +10,36 @@ from .batches import ModelInputs
 
 @torch.no_grad()
 def classify(
-    classifier: Classifier, inputs: ModelInputs, messages: Tensor, device: torch.device, precision: str, n_tokens: int
+    classifier: Classifier, inputs: ModelInputs, examples: Tensor, device: torch.device, precision: str, n_tokens: int
 ) -> Tensor:
-    """Logits of some messages, in their order.
+    """Logits of some examples, in their order.
 
     Args:
-        messages: int64 [B] on the CPU.
+        examples: int64 [B] on the CPU.
         n_tokens: positions to compute at a time.
 
     Returns: [B, 2] on `device`.
     """
-    # Messages that are the same stand in one place, and are computed once.
-    starts, copy_of = inputs.starts[messages].unique(return_inverse=True)
+    # Equal examples share one place in the store, and are computed once.
+    starts, copy_of = inputs.starts[examples].unique(return_inverse=True)
     different = torch.empty_like(starts)
-    different[copy_of] = messages
+    different[copy_of] = examples
     by_length = inputs.lengths[different].argsort(stable=True)
     logits = None
-    for places in by_length.split(_pieces(inputs.lengths[different[by_length]], n_tokens)):
-        # gather() sorts by length, which these already are: the order stays.
-        packed, layout, _ = inputs.gather(different[places], device)
+    for chunk in by_length.split(_chunk_sizes(inputs.lengths[different[by_length]], n_tokens)):
+        # gather() sorts by length; these are sorted already, so their order stays.
+        packed, layout, _ = inputs.gather(different[chunk], device)
         with autocast(device, precision):
-            piece = classifier(packed, layout)
+            of_chunk = classifier(packed, layout)
         if logits is None:
-            logits = torch.empty(len(different), N_CLASSES, dtype=piece.dtype, device=device)
-        logits[places.to(device)] = piece
-    assert logits is not None, "no messages"
+            logits = torch.empty(len(different), N_CLASSES, dtype=of_chunk.dtype, device=device)
+        logits[chunk.to(device)] = of_chunk
+    assert logits is not None, "no examples"
     return logits[copy_of.to(device)]
 
 
-def _pieces(lengths: Tensor, n_tokens: int) -> list[int]:
-    """Sizes of consecutive pieces of at most n_tokens positions, or of one longer message."""
+def _chunk_sizes(lengths: Tensor, n_tokens: int) -> list[int]:
+    """Examples in each chunk of at most n_tokens positions, or of one longer example."""
     sizes, held = [0], 0
     for length in lengths.tolist():
         if held and held + length > n_tokens:

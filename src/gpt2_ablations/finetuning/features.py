@@ -1,34 +1,34 @@
-"""The frozen part of a row, run once over all messages: hidden states that enter the first trained layer."""
+"""Features: the hidden states that enter a row's first trained layer, computed once over all examples.
 
-import json
-import time
+The frozen layers run block by block: a block's weights are loaded, all examples of a shard go through it in chunks, and
+the weights are dropped. Peak memory is one block, the hidden states of a shard, and the work on a chunk.
+"""
+
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..common.errors import InputError
-from ..common.files import write_whole
-from ..common.hardware import peak_host_memory_mb
-from ..common.tensor_files import safetensors_header, write_tensor
 from ..common.torch_setup import autocast
 from ..data.tokens import AttendedSplit, TokenizedSplit, attend, context_positions, first_copies
-from ..gpt2.model import Block, Sequences, mean_pool, sequences
+from ..gpt2.model import Block, PackedLayout, mean_pool, packed_layout
 from ..gpt2.weights import Weights
-from ..settings.config import ModelConfig
 from ..settings.constants import CHUNK_TOKENS, SPLITS
 from ..settings.feature_spec import FeatureSpec, tokens_per_shard
+from ..settings.models import ModelConfig
 
 
 @dataclass(frozen=True)
 class FeatureSplit:
-    """Hidden states of one split: hidden [rows, C]; starts, lengths, real_lengths, labels: int64 [N].
+    """Features of one split. Equal examples share their hidden states.
 
-    Messages that are the same share their rows.
+    Attributes:
+        hidden: float32 [n_kept, C].
+        starts, lengths: int64 [N], where each example's kept positions lie in `hidden`.
+        real_lengths: int64 [N], how many of its positions are not padding.
+        labels: int64 [N].
     """
 
     hidden: Tensor
@@ -39,28 +39,48 @@ class FeatureSplit:
 
 
 @dataclass(frozen=True)
-class FeatureLayout:
-    """Every different message of the splits once, packed, shortest first, and where each message's rows are kept.
+class Features:
+    """Features of all splits, with what they cost: seconds, and the peak memory of their process in MiB.
 
-    ids: int64 [n_tokens]; lengths, read: int64 [N_different] in packed order; starts, kept_lengths: int64 [N] in split
-    order; rows: kept in all; splits: the attended splits; context: positions after padding, None without.
+    context: positions after padding; None without padding.
+    """
+
+    spec: FeatureSpec
+    splits: dict[str, FeatureSplit]
+    context: int | None
+    seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """Every different example of the splits once, packed, shortest first, and where its features are kept.
+
+    Attributes:
+        ids: int64 [n_tokens].
+        lengths: int64 [N_different], in packed order.
+        pooled: int64 [N_different], in packed order; None where all positions are kept, or their mean.
+        starts, kept_lengths: int64 [N], in split order.
+        n_kept: positions kept in all.
+        splits: the splits, cut and padded.
+        context: positions after padding; None without padding.
     """
 
     ids: Tensor
     lengths: Tensor
-    read: Tensor | None
+    pooled: Tensor | None
     starts: Tensor
     kept_lengths: Tensor
-    rows: int
+    n_kept: int
     splits: dict[str, AttendedSplit]
     context: int | None
 
 
 def lay_out_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit]) -> FeatureLayout:
-    """Lay out what `extract` computes.
+    """The layout of what `extract` computes.
 
     Raises:
-        InputError: a message does not fit the model's positions.
+        InputError: an example does not fit the model's positions.
     """
     experiment = spec.experiment()
     context = context_positions(experiment, tokens, model.n_positions)
@@ -68,85 +88,85 @@ def lay_out_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, To
 
 
 def lay_out_examples(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> FeatureLayout:
-    """As `lay_out_features`, of messages that are cut and padded already, under any names.
+    """As `lay_out_features`, of splits with any names that are already cut and padded.
 
     Args:
-        context: positions after padding, None without.
+        context: positions after padding; None without padding.
     """
     lengths = torch.cat([split.lengths for split in splits.values()])
     real = torch.cat([split.real_lengths for split in splits.values()])
-    messages = [m for split in splits.values() for m in split.ids.split(split.lengths.tolist())]
-    # A message that comes again, in whichever split, is computed once.
-    first = first_copies(messages, real)
+    examples = [ids for split in splits.values() for ids in split.ids.split(split.lengths.tolist())]
+    # An example that occurs again, in whichever split, is computed once.
+    first = first_copies(examples, real)
     different = first.unique()
-    # Messages of one length stand side by side, so that nothing is ever padded to fill a batch.
+    # Examples of one length are adjacent, so that no batch needs padding.
     order = different[lengths[different].argsort(stable=True)]
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]
-    read = None if spec.kept in ("all", "mean") else pooled_positions(spec.kept, lengths, real)
+    pooled = None if spec.kept in ("all", "mean") else pooled_positions(spec.kept, lengths, real)
     return FeatureLayout(
-        ids=torch.cat([messages[i] for i in order.tolist()]),
+        ids=torch.cat([examples[i] for i in order.tolist()]),
         lengths=lengths[order],
-        read=None if read is None else read[order],
+        pooled=None if pooled is None else pooled[order],
         starts=starts[first],
         kept_lengths=kept,
-        rows=int(kept[order].sum()),
+        n_kept=int(kept[order].sum()),
         splits=splits,
         context=context,
     )
 
 
-def pooled_positions(position: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
-    """The position read in each message, int64 [N]; None for the mean.
+def pooled_positions(pooling: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
+    """The pooled position of each example, int64 [N]; None for the mean.
 
     Args:
-        position: as `Experiment.pooling`.
-        lengths, real_lengths: int64 [N], attended positions, and those of them that are not padding.
+        pooling: as `Experiment.pooling`.
+        lengths, real_lengths: int64 [N], positions of each example, and those that are not padding.
     """
-    if position == "mean":
+    if pooling == "mean":
         return None
-    return {"first": torch.zeros_like(lengths), "last": lengths - 1, "flexible": real_lengths - 1}[position]
+    return {"first": torch.zeros_like(lengths), "last": lengths - 1, "flexible": real_lengths - 1}[pooling]
 
 
 def extract(
     spec: FeatureSpec,
     model: ModelConfig,
-    plan: FeatureLayout,
+    layout: FeatureLayout,
     open_weights: Callable[[], Weights],
     device: torch.device,
     max_memory_mb: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Tensor]:
-    """Run the frozen part, a shard of messages at a time, block by block.
+    """Run the frozen layers, a shard of examples at a time.
 
     Args:
-        open_weights: opens the weights again for each shard; only one block's are held at a time.
-        max_memory_mb: what the hidden states of a shard and the work on a chunk may take.
+        open_weights: opens the weights for each shard.
+        max_memory_mb: MiB that the hidden states of a shard and the work on a chunk may take.
         progress: called with blocks done and blocks in all.
 
-    Yields: [rows, C] float32 on the CPU, in packed order; the rows of all shards are `plan.rows`.
+    Yields: float32 [n, C] on the CPU, in packed order; all shards together have `layout.n_kept` positions.
     """
-    shards = _cut(plan.lengths, tokens_per_shard(model, max_memory_mb))
+    shards = _cut(layout.lengths, tokens_per_shard(model, max_memory_mb))
     total = len(shards) * (spec.blocks + 1)
     first_token = 0
     for number, (first, last) in enumerate(shards):
-        n_tokens = int(plan.lengths[first:last].sum())
-        ids = plan.ids[first_token : first_token + n_tokens]
+        n_tokens = int(layout.lengths[first:last].sum())
+        ids = layout.ids[first_token : first_token + n_tokens]
         first_token += n_tokens
-        chunks, position = [], 0
-        for begin, end in _cut(plan.lengths[first:last], CHUNK_TOKENS):
-            lengths = plan.lengths[first + begin : first + end]
-            read = None if plan.read is None else plan.read[first + begin : first + end]
-            rows = slice(position, position + int(lengths.sum()))
-            chunks.append((rows, sequences(lengths, read, spec.causal, device)))
-            position = rows.stop
+        chunks, start = [], 0
+        for begin, end in _cut(layout.lengths[first:last], CHUNK_TOKENS):
+            lengths = layout.lengths[first + begin : first + end]
+            pooled = None if layout.pooled is None else layout.pooled[first + begin : first + end]
+            positions = slice(start, start + int(lengths.sum()))
+            chunks.append((positions, packed_layout(lengths, pooled, spec.causal, device)))
+            start = positions.stop
         report = lambda done, number=number: progress(number * (spec.blocks + 1) + done, total)  # noqa: E731
         yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)
 
 
 def _cut(lengths: Tensor, n_tokens: int) -> list[tuple[int, int]]:
-    """Ranges of messages of at most n_tokens each, or of one longer message."""
+    """Ranges of examples of at most n_tokens positions each, or of one longer example."""
     ranges, first, held = [], 0, 0
     for index, length in enumerate(lengths.tolist()):
         if held and held + length > n_tokens:
@@ -156,7 +176,8 @@ def _cut(lengths: Tensor, n_tokens: int) -> list[tuple[int, int]]:
     return [*ranges, (first, len(lengths))]
 
 
-Chunks = list[tuple[slice, Sequences]]
+# Of a shard: the positions of each chunk in it, and their layout.
+Chunks = list[tuple[slice, PackedLayout]]
 
 
 @torch.no_grad()
@@ -171,20 +192,20 @@ def _run_shard(
 ) -> Tensor:
     hidden = torch.empty(len(ids), model.n_embd, device=device)
     embeddings = weights.embeddings()
-    for rows, batch in chunks:
-        positions = batch.positions(ids.device)
-        hidden[rows] = (embeddings["wte.weight"][ids[rows]] + embeddings["wpe.weight"][positions]).to(device)
+    for positions, layout in chunks:
+        embedded = embeddings["wte.weight"][ids[positions]] + embeddings["wpe.weight"][layout.positions(ids.device)]
+        hidden[positions] = embedded.to(device)
     del embeddings
     report(1)
-    whole_blocks = spec.blocks - 1 if spec.blocks == model.n_layer else spec.blocks
-    for index in range(whole_blocks):
+    n_whole_blocks = spec.blocks - 1 if spec.blocks == model.n_layer else spec.blocks
+    for index in range(n_whole_blocks):
         block = load_block(weights.block(index), index, model, device)
         with autocast(device, spec.precision):
-            for rows, batch in chunks:
+            for positions, layout in chunks:
                 if spec.precision == "bfloat16":
-                    hidden[rows] = block(hidden[rows], batch)
+                    hidden[positions] = block(hidden[positions], layout)
                 else:
-                    block.forward_(hidden[rows], batch)
+                    block.forward_(hidden[positions], layout)
         report(index + 2)
     if spec.blocks < model.n_layer:
         return hidden.cpu()
@@ -196,7 +217,7 @@ def _run_shard(
 def _final_hidden(
     spec: FeatureSpec, model: ModelConfig, hidden: Tensor, chunks: Chunks, weights: Weights, device: torch.device
 ) -> Tensor:
-    """The last block and the final norm, at the position read or as the mean: [B, C]."""
+    """The last block and the final norm, at the pooled position or as the mean: [B, C]."""
     block = load_block(weights.block(model.n_layer - 1), model.n_layer - 1, model, device)
     norm = {name: tensor.to(device) for name, tensor in weights.final_norm().items()}
 
@@ -205,119 +226,33 @@ def _final_hidden(
 
     vectors = []
     with autocast(device, spec.precision):
-        for rows, batch in chunks:
-            if batch.rows is None:
-                vectors.append(mean_pool(final_norm(block(hidden[rows], batch)), batch))
+        for positions, layout in chunks:
+            if layout.pooled is None:
+                vectors.append(mean_pool(final_norm(block(hidden[positions], layout)), layout))
             else:
-                vectors.append(final_norm(block.read(hidden[rows], batch)))
+                vectors.append(final_norm(block.forward_pooled(hidden[positions], layout)))
     return torch.cat(vectors).float()
 
 
 def load_block(tensors: dict[str, Tensor], index: int, model: ModelConfig, device: torch.device) -> Block:
-    """A frozen block on its tensors, which are used as they are, not copied."""
+    """A frozen block on its tensors, which are not copied."""
     with torch.device("meta"):
         block = Block(model.n_embd, model.n_head).requires_grad_(False)
     prefix = f"h.{index}."
     block.load_state_dict(
         {name.removeprefix(prefix): tensor.to(device) for name, tensor in tensors.items()}, assign=True
     )
-    # oneDNN knows no float64, in which the tests compare with the plain implementation.
+    # oneDNN has no float64, in which the tests compare with the plain implementation.
     if device.type == "cpu" and block.mlp.c_fc.weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         block.mlp.pack()
     return block
 
 
-def split_features(plan: FeatureLayout, hidden: Tensor) -> dict[str, FeatureSplit]:
-    """Give each split its part of the packed hidden states, [rows, C], which is shared and not copied."""
-    counts = [len(split.labels) for split in plan.splits.values()]
-    parts = zip(plan.starts.split(counts), plan.kept_lengths.split(counts), strict=True)
+def split_features(layout: FeatureLayout, hidden: Tensor) -> dict[str, FeatureSplit]:
+    """Each split's view of the packed hidden states, [n_kept, C], which are shared and not copied."""
+    counts = [len(split.labels) for split in layout.splits.values()]
+    parts = zip(layout.starts.split(counts), layout.kept_lengths.split(counts), strict=True)
     return {
         name: FeatureSplit(hidden, starts, lengths, split.real_lengths, split.labels)
-        for (name, split), (starts, lengths) in zip(plan.splits.items(), parts, strict=True)
+        for (name, split), (starts, lengths) in zip(layout.splits.items(), parts, strict=True)
     }
-
-
-_TENSORS = ("starts", "lengths", "real_lengths", "labels")
-
-
-def write_features(
-    path: str | Path, spec: FeatureSpec, model: ModelConfig, plan: FeatureLayout, shards: Iterator[Tensor]
-) -> None:
-    """Write a feature file as its shards come, and rename it when it is whole.
-
-    The file is safetensors: `hidden` [rows, C] float32, and for each split its `starts`, `lengths`, `real_lengths` and
-    `labels`, int64 [N]. The metadata holds the identity's settings, `context_length`, `seconds` and `peak_memory_mb`.
-    """
-    started = time.perf_counter()
-    empty = torch.empty(0, model.n_embd)
-    small = {
-        f"{name}.{part}": getattr(split, part).contiguous()
-        for name, split in split_features(plan, empty).items()
-        for part in _TENSORS
-    }
-    with write_whole(path) as partial, open(partial, "wb") as file:
-        # The header comes first but holds the seconds: it is written again, with room to spare, at the end.
-        size = len(_header(spec, plan, model, small, 0.0, 0.0))
-        file.write(b" " * size)
-        for tensor in small.values():
-            write_tensor(file, tensor)
-        for shard in shards:
-            write_tensor(file, shard)
-            # Let go of it before the next one is computed: two would take twice features.max_memory_mb.
-            del shard
-        header = _header(spec, plan, model, small, time.perf_counter() - started, peak_host_memory_mb())
-        file.seek(0)
-        file.write(header.ljust(size))
-        file.flush()
-
-
-def _header(
-    spec: FeatureSpec, plan: FeatureLayout, model: ModelConfig, small: dict[str, Tensor], seconds: float, peak_mb: float
-) -> bytes:
-    metadata = {
-        "spec": json.dumps(asdict(spec)),
-        "context_length": json.dumps(plan.context),
-        "seconds": f"{seconds:015.3f}",
-        "peak_memory_mb": f"{peak_mb:015.1f}",
-    }
-    tensors = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in small.items()}
-    return safetensors_header(tensors | {"hidden": (torch.float32, (plan.rows, model.n_embd))}, metadata)
-
-
-@dataclass(frozen=True)
-class Features:
-    """A row's frozen part, computed: the splits, and what it cost."""
-
-    spec: FeatureSpec
-    splits: dict[str, FeatureSplit]
-    context: int | None
-    seconds: float
-    peak_memory_mb: float
-
-
-def read_features(path: str | Path) -> Features:
-    """Map a feature file.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            hidden = file.get_tensor("hidden")
-            splits = {
-                name: FeatureSplit(hidden, *(file.get_tensor(f"{name}.{part}") for part in _TENSORS)) for name in SPLITS
-            }
-        return Features(
-            spec=FeatureSpec(**json.loads(metadata["spec"])),
-            splits=splits,
-            context=json.loads(metadata["context_length"]),
-            seconds=float(metadata["seconds"]),
-            peak_memory_mb=float(metadata["peak_memory_mb"]),
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `snakemake --cores all extract_features`") from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a whole feature file ({' '.join(str(error).split())}); delete it and run again"
-        ) from None

@@ -1,17 +1,17 @@
-"""What a training says of its progress: lines in the log, and the job's progress file."""
+"""The progress of a training: lines in its log, and the job's progress file."""
 
 import math
 import sys
 import time
 
 from ..common import progress
-from ..common.units import duration
+from ..common.text import duration
 from ..runs.result import Step
 from ..settings.constants import EVALUATION_BATCHES
 
 
 class TrainingLog:
-    """Called with the history so far: when training begins or goes on, after each update, at the end of each epoch.
+    """Called with the history so far: when training starts or resumes, after each update, at the end of each epoch.
 
     Args:
         epochs, steps: of the whole training; a step is a batch.
@@ -19,14 +19,14 @@ class TrainingLog:
 
     def __init__(self, epochs: int, steps: int):
         self.epochs, self.steps = epochs, steps
-        self._began = 0.0
+        self._started = 0.0
         self._is_new = True
         self._first_step = self._step = self._epoch = 0
 
     def __call__(self, history: list[Step]) -> None:
         if self._is_new:
             self._is_new = False
-            self._began = time.monotonic()
+            self._started = time.monotonic()
             self._first_step = self._step = len(history)
             self._epoch = history[-1].epoch if history else 0
         for line in history[self._step :]:
@@ -41,12 +41,12 @@ class TrainingLog:
         progress.report("training", len(history), self.steps, lambda: self._figures(history))
 
     def _say(self, text: str, done: int) -> None:
-        left = progress.seconds_left(time.monotonic() - self._began, done - self._first_step, self.steps - done)
+        left = progress.seconds_left(time.monotonic() - self._started, done - self._first_step, self.steps - done)
         rest = f"; {duration(left)} left" if left else ""
         print(text + rest, file=sys.stderr, flush=True)
 
     def _figures(self, history: list[Step]) -> dict:
-        """Where it stands, with the last loss and accuracies that are known: a device's losses come late."""
+        """The current epoch and step, with the last loss and accuracies that have been copied from the device."""
         epoch = history[-1].epoch + (history[-1].train_acc is not None) if history else 1
         figures: dict = {"epoch": min(epoch, self.epochs), "epochs": self.epochs, "step": len(history)}
         for line in reversed(history):

@@ -1,8 +1,10 @@
 """GPT-2 as a two-class classifier, on packed batches.
 
-A batch holds its messages one behind the other, [n_tokens, ...], with no padding between them. The parts of the
-model are called B messages, T positions of a message, C channels (n_embd), H heads, D = C / H. Parameters carry the
-names and layouts of the Hugging Face checkpoints: linear weights are [in, out].
+Architecture and parameters are those of OpenAI's GPT-2 in the layout of the Hugging Face files: linear weights are
+[in, out], names are theirs without the `transformer.` prefix.
+
+A batch holds its examples one after the other, [n_tokens, ...], with no padding between them. Shapes: B examples, T
+positions of an example, C channels (n_embd), H heads, D = C / H.
 """
 
 import contextlib
@@ -19,65 +21,68 @@ N_CLASSES = 2
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """How a packed batch falls into messages; made by `sequences`.
+class PackedLayout:
+    """Where the examples of a packed batch lie, and which position of each is pooled; made by `packed_layout`.
 
-    lengths: attended positions of each message; equal lengths stand side by side.
-    causal: whether a position attends only to itself and those before it.
-    rows: int64 [B], the packed position that is read in each message; None for the mean over all.
-    unreached: bool [B, T], the positions that the one read does not attend to; None if it attends to all.
+    Attributes:
+        lengths: positions of each example; equal lengths are adjacent.
+        causal: whether a position attends only to itself and earlier ones.
+        pooled: int64 [B], the packed index of each example's pooled position; None for the mean over all positions.
+        attention_mask: bool [B, T], the keys that the pooled position attends to; None if it attends to all.
     """
 
     lengths: tuple[int, ...]
     causal: bool
-    rows: Tensor | None
-    unreached: Tensor | None
+    pooled: Tensor | None
+    attention_mask: Tensor | None
 
-    def runs(self) -> list[tuple[int, int, int]]:
-        """(first packed position, messages, length) of each run of messages of one length."""
-        runs, start, position = [], 0, 0
-        for index, length in enumerate(self.lengths):
-            if index + 1 == len(self.lengths) or self.lengths[index + 1] != length:
-                count = index + 1 - start
-                runs.append((position, count, length))
-                start, position = index + 1, position + count * length
-        return runs
+    def length_groups(self) -> list[tuple[int, int, int]]:
+        """(first packed index, examples, length) of each group of adjacent examples of one length."""
+        groups, start, index = [], 0, 0
+        for number, length in enumerate(self.lengths):
+            if number + 1 == len(self.lengths) or self.lengths[number + 1] != length:
+                count = number + 1 - start
+                groups.append((index, count, length))
+                start, index = number + 1, index + count * length
+        return groups
 
     def positions(self, device: torch.device) -> Tensor:
-        """Where in its message each packed position stands, int64 [n_tokens]."""
-        if len(runs := self.runs()) == 1:
-            # No word from the host: this may be recorded as a CUDA graph.
-            ((_, n, t),) = runs
+        """The position of each token within its example, int64 [n_tokens]."""
+        if len(groups := self.length_groups()) == 1:
+            # Computed on the device alone, so that a CUDA graph can record it.
+            ((_, n, t),) = groups
             return torch.arange(t, device=device).repeat(n)
-        return torch.cat([torch.arange(t).repeat(n) for _, n, t in runs]).to(device)
+        return torch.cat([torch.arange(t).repeat(n) for _, n, t in groups]).to(device)
 
     def padded(self, x: Tensor) -> Tensor:
-        """Packed [n_tokens, C] as [B, longest, C], zeros behind shorter messages."""
+        """Packed [n_tokens, C] as [B, T, C], with zeros after shorter examples."""
         if len(set(self.lengths)) == 1:
             return x.view(len(self.lengths), self.lengths[0], -1)
         return pad_sequence(x.split(self.lengths), batch_first=True)
 
 
-def reached(lengths: Tensor, read: Tensor, causal: bool) -> Tensor:
-    """How many of its message's positions the read one attends to: int64 [B], (B,), (B,) -> (B,)."""
-    return torch.minimum(lengths, read + 1) if causal else lengths
+def n_attended_keys(lengths: Tensor, pooled: Tensor, causal: bool) -> Tensor:
+    """How many positions of its example the pooled one attends to, the first ones: (B,), (B,) -> (B,), int64."""
+    return torch.minimum(lengths, pooled + 1) if causal else lengths
 
 
-def sequences(lengths: Tensor, read: Tensor | None, causal: bool, device: torch.device | str = "cpu") -> Sequences:
-    """Describe a packed batch.
+def packed_layout(
+    lengths: Tensor, pooled: Tensor | None, causal: bool, device: torch.device | str = "cpu"
+) -> PackedLayout:
+    """The layout of a packed batch.
 
     Args:
-        lengths: int64 [B] on the CPU, equal ones side by side.
-        read: int64 [B] on the CPU, the position in each message whose logits count; None for the mean.
+        lengths: int64 [B] on the CPU, equal ones adjacent.
+        pooled: int64 [B] on the CPU, the position in each example whose logits count; None for the mean.
     """
-    rows = unreached = None
-    if read is not None:
-        rows = (lengths.cumsum(0) - lengths + read).to(device)
-        reach = reached(lengths, read, causal)
+    index = attention_mask = None
+    if pooled is not None:
+        index = (lengths.cumsum(0) - lengths + pooled).to(device)
+        n_keys = n_attended_keys(lengths, pooled, causal)
         longest = int(lengths.max())
-        if bool((reach < longest).any()):
-            unreached = (torch.arange(longest) >= reach[:, None]).to(device)
-    return Sequences(tuple(lengths.tolist()), causal, rows, unreached)
+        if bool((n_keys < longest).any()):
+            attention_mask = (torch.arange(longest) < n_keys[:, None]).to(device)
+    return PackedLayout(tuple(lengths.tolist()), causal, index, attention_mask)
 
 
 class Linear(nn.Module):
@@ -98,7 +103,7 @@ class Linear(nn.Module):
     def add_lora(self, rank: int, alpha: float, generator: torch.Generator) -> None:
         """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero."""
         n_in, n_out = self.weight.shape
-        # As the reference stores A, its second dimension counts as fan-in: the bound is 1 / sqrt(rank).
+        # The reference stores A as [in, rank], so PyTorch takes the rank for the fan-in: the bound is 1 / sqrt(rank).
         drawn = [
             nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator)
             for _ in range(self.groups)
@@ -119,7 +124,7 @@ class Linear(nn.Module):
         return torch.addmm(y, x @ self.lora_a, b, alpha=self.alpha)
 
     def add_to_(self, y: Tensor, x: Tensor) -> Tensor:
-        """y += x W + b, in place, for a frozen layer: (n, out), (n, in) -> (n, out)."""
+        """The in-place twin of y + forward(x), for a frozen layer: (n, out), (n, in) -> (n, out)."""
         return y.add_(self.bias).addmm_(x, self.weight)
 
 
@@ -131,7 +136,7 @@ class LinearPart:
 
     @staticmethod
     def of(linear: Linear) -> "list[LinearPart]":
-        """All groups of a layer, by one split: the backward pass puts their gradients together in one go."""
+        """All groups of a layer, from one split, so that the backward pass joins their gradients once."""
         groups = linear.groups
         weights, biases = linear.weight.chunk(groups, dim=1), linear.bias.chunk(groups)
         lora_a: Sequence[Tensor | None] = [None] * groups
@@ -172,7 +177,7 @@ def _heads_matmul(x: Tensor, weight: Tensor) -> Tensor:  # (B, H, m), (H, m, n) 
 
 
 def _quicker_in_float32(qkv: Tensor, t: int) -> bool:
-    """Whether attention is: on the CPU its backward pass is up to four times slower in bfloat16 for short messages."""
+    """Whether attention over t positions is quicker in float32: on the CPU its bfloat16 backward pass is slow."""
     return qkv.dtype == torch.bfloat16 and qkv.requires_grad and qkv.device.type == "cpu" and t <= 256
 
 
@@ -185,19 +190,19 @@ class Attention(nn.Module):
         self.c_attn = Linear(n_embd, 3 * n_embd, groups=3)
         self.c_proj = Linear(n_embd, n_embd)
 
-    def forward(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
-        return self.c_proj(self.context(x, batch))
+    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
+        return self.c_proj(self.context(x, layout))
 
-    def context(self, x: Tensor, batch: Sequences) -> Tensor:
+    def context(self, x: Tensor, layout: PackedLayout) -> Tensor:
         """The heads' weighted sums of values, before the output projection: (n_tokens, C) -> (n_tokens, C)."""
         qkv = self.c_attn(x)
-        runs = batch.runs()
-        contexts = [self._attend(qkv[s : s + n * t], n, t, batch.causal) for s, n, t in runs]
-        return contexts[0] if len(runs) == 1 else torch.cat(contexts)
+        groups = layout.length_groups()
+        contexts = [self._attend(qkv[s : s + n * t], n, t, layout.causal) for s, n, t in groups]
+        return contexts[0] if len(groups) == 1 else torch.cat(contexts)
 
     def _attend(self, qkv: Tensor, n: int, t: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
         if t == 1:
-            # A lone position attends to itself alone: queries and keys get gradients of exactly zero.
+            # A single position attends to itself alone: queries and keys get gradients of exactly zero.
             return qkv.chunk(3, dim=1)[2]
         in_float32 = _quicker_in_float32(qkv, t)
         if in_float32:
@@ -207,31 +212,34 @@ class Attention(nn.Module):
             context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         return context.transpose(1, 2).reshape(n * t, -1)
 
-    def read(self, normalized: Tensor, norm: nn.LayerNorm, batch: Sequences) -> Tensor:
-        """Attention of the one position read in each message.
+    def forward_pooled(self, normalized: Tensor, norm: nn.LayerNorm, layout: PackedLayout) -> Tensor:
+        """Attention of each example's pooled position alone.
 
-        With a single query the key and value projections move to its side: for each head the score of position j is
-        (Wk^T q) . h_j, and the context is Wv (sum_j a_j h_j) + bv. This costs O(T C) a head, not O(T C D). The key
-        bias adds the same to all scores and drops out of the softmax; so does the norm's bias on the keys' side.
+        With one query, the key and value projections can be applied on the query's side. For each head the score of
+        position j is (Wk^T q) . h_j, and the context is Wv (sum_j a_j h_j) + bv. This costs O(T C) a head instead of
+        O(T C D). The key bias adds the same number to all scores and drops out of the softmax; so does the norm's
+        bias on the keys' side.
 
         Args:
             normalized: (n_tokens, C), hidden states normalised without the affine part of `norm`.
+
+        Returns: (B, C).
         """
-        n_head, width, rows = self.n_head, normalized.shape[1], batch.rows
-        assert rows is not None, "no position is read: the mean is over all of them"
+        n_head, width, pooled = self.n_head, normalized.shape[1], layout.pooled
+        assert pooled is not None, "the mean over positions has no pooled one"
         query, key, value = LinearPart.of(self.c_attn)
-        q = query(normalized[rows] * norm.weight + norm.bias).view(len(rows), n_head, -1)  # (B, H, D)
+        q = query(normalized[pooled] * norm.weight + norm.bias).view(len(pooled), n_head, -1)  # (B, H, D)
         u = key.transposed_per_head(q) * norm.weight  # (B, H, C)
-        h = batch.padded(normalized)  # (B, T, C)
+        h = layout.padded(normalized)  # (B, T, C)
         scores = torch.bmm(u, h.transpose(1, 2)) / math.sqrt(width // n_head)  # (B, H, T)
-        if batch.unreached is not None:
-            scores = scores.masked_fill(batch.unreached[:, None], -torch.inf)
+        if layout.attention_mask is not None:
+            scores = scores.masked_fill(~layout.attention_mask[:, None], -torch.inf)
         context = torch.bmm(scores.softmax(dim=2), h)  # (B, H, C)
-        return self.c_proj(value.per_head(context * norm.weight + norm.bias).reshape(len(rows), width))
+        return self.c_proj(value.per_head(context * norm.weight + norm.bias).reshape(len(pooled), width))
 
 
 class MLP(nn.Module):
-    """The feed-forward part, 4 C wide, with GELU in its tanh form."""
+    """The feed-forward layers, 4 C wide, with GELU in its tanh form."""
 
     def __init__(self, n_embd: int):
         super().__init__()
@@ -243,18 +251,22 @@ class MLP(nn.Module):
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
     def pack(self) -> None:
-        """Lay the first layer's weight out for oneDNN, which then applies GELU while it writes the product."""
+        """Reorder the first layer's weight for oneDNN, which then applies GELU while it writes the product."""
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.c_fc.weight.t().contiguous())
 
     def hidden(self, x: Tensor) -> Tensor:
-        """GELU of the first layer, without a graph: (n, C) -> (n, 4C)."""
+        """The in-place twin of GELU of the first layer, for a frozen block: (n, C) -> (n, 4C)."""
         if self.packed is not None:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.c_fc.bias, "gelu", [], "tanh")
         return torch.ops.aten.gelu_(self.c_fc(x), approximate="tanh")
 
 
 class Block(nn.Module):
-    """A transformer block, for all positions (`forward`) or for the one read in each message (`read`)."""
+    """A transformer block.
+
+    It has two ways forward: `forward` computes all positions, `forward_pooled` the pooled one of each example.
+    `forward_` is the twin of `forward` that works in place, for frozen blocks.
+    """
 
     def __init__(self, n_embd: int, n_head: int):
         super().__init__()
@@ -263,31 +275,33 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(n_embd, eps=1e-5)
         self.mlp = MLP(n_embd)
 
-    def forward(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
-        x = x + self.attn(self.ln_1(x), batch)
+    def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:  # (n_tokens, C) -> (n_tokens, C)
+        x = x + self.attn(self.ln_1(x), layout)
         return x + self.mlp(self.ln_2(x))
 
-    def forward_(self, x: Tensor, batch: Sequences) -> None:
-        """As `forward`, for a frozen block in float32: in place and without a graph. x: (n_tokens, C)."""
-        self.attn.c_proj.add_to_(x, self.attn.context(self.ln_1(x), batch))
+    def forward_(self, x: Tensor, layout: PackedLayout) -> None:
+        """The same as `forward`, line by line, in place and without gradients: float32 only. x: (n_tokens, C)."""
+        self.attn.c_proj.add_to_(x, self.attn.context(self.ln_1(x), layout))
         self.mlp.c_proj.add_to_(x, self.mlp.hidden(self.ln_2(x)))
 
-    def read(self, x: Tensor, batch: Sequences) -> Tensor:  # (n_tokens, C) -> (B, C)
+    def forward_pooled(self, x: Tensor, layout: PackedLayout) -> Tensor:  # (n_tokens, C) -> (B, C)
         normalized = F.layer_norm(x, x.shape[1:], eps=self.ln_1.eps)
-        x = x[batch.rows] + self.attn.read(normalized, self.ln_1, batch)
+        x = x[layout.pooled] + self.attn.forward_pooled(normalized, self.ln_1, layout)
         return x + self.mlp(self.ln_2(x))
 
 
-def mean_pool(x: Tensor, batch: Sequences) -> Tensor:
-    """The mean over each message's positions: (n_tokens, C) -> (B, C)."""
-    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t in batch.runs()])
+def mean_pool(x: Tensor, layout: PackedLayout) -> Tensor:
+    """The mean over each example's positions: (n_tokens, C) -> (B, C)."""
+    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t in layout.length_groups()])
 
 
 class Classifier(nn.Module):
-    """GPT-2 from `first_block` on, with a two-class head.
+    """GPT-2 from one of its blocks on, with a two-class head.
 
-    `first_block` None: the whole model, which takes token ids. 0 to n_layer - 1: the blocks from that one on, which
-    take the hidden states that enter it. n_layer: the head alone, which takes one final hidden state a message.
+    Args:
+        first_block: None for the whole model, which takes token ids. 0 to n_layer - 1 for the blocks from that one on,
+            which take the hidden states that enter it. n_layer for the head alone, which takes one final hidden state
+            an example.
     """
 
     def __init__(
@@ -303,8 +317,8 @@ class Classifier(nn.Module):
             self.ln_f = nn.LayerNorm(n_embd, eps=1e-5)
         self.head = Linear(n_embd, N_CLASSES)
 
-    def forward(self, inputs: Tensor, batch: Sequences) -> Tensor:
-        """Logits of each message.
+    def forward(self, inputs: Tensor, layout: PackedLayout) -> Tensor:
+        """Logits of each example.
 
         Args:
             inputs: int64 (n_tokens,) token ids, (n_tokens, C) hidden states, or (B, C) for the head alone.
@@ -315,21 +329,21 @@ class Classifier(nn.Module):
             return self.head(inputs)
         x = inputs
         if self.first_block is None:
-            x = self.wte(inputs) + self.wpe(batch.positions(inputs.device))
+            x = self.wte(inputs) + self.wpe(layout.positions(inputs.device))
         *lower, last = self.blocks
         for block in lower:
-            x = block(x, batch)
-        if batch.rows is None:
-            return self.head(mean_pool(self.ln_f(last(x, batch)), batch))
-        return self.head(self.ln_f(last.read(x, batch)))
+            x = block(x, layout)
+        if layout.pooled is None:
+            return self.head(mean_pool(self.ln_f(last(x, layout)), layout))
+        return self.head(self.ln_f(last.forward_pooled(x, layout)))
 
     @property
     def blocks(self) -> list[Block]:
-        """Those that it has, from the lowest up."""
+        """The blocks that it has, the lowest first."""
         return [block for block in self.h.values() if isinstance(block, Block)]
 
     def linear_layers(self) -> list[Linear]:
-        """Every linear layer in the order in which LoRA's matrices are drawn, the head last."""
+        """Every linear layer, in the order in which the reference draws LoRA's matrices: the head last."""
         layers: list[Linear] = []
         for block in self.blocks:
             layers += [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]

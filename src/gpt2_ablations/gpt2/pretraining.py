@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from ..common.files import write_whole
 from ..data.demo_language import generate_pretraining_text
-from ..settings.config import ModelConfig
 from ..settings.constants import VOCABULARY_SIZE
-from .model import Block, sequences
+from ..settings.models import ModelConfig
+from .model import Block, packed_layout
 
 STEPS = 400
 WARM_UP_STEPS = 20
@@ -39,10 +39,10 @@ class LanguageModel(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B * T, vocabulary)
         n, t = ids.shape
-        batch = sequences(torch.full((n,), t), read=None, causal=True)
+        layout = packed_layout(torch.full((n,), t), pooled=None, causal=True)
         x = (self.wte(ids) + self.wpe.weight[:t]).flatten(0, 1)
         for block in self.h:
-            x = block(x, batch)
+            x = block(x, layout)
         return self.ln_f(x) @ self.wte.weight.t()
 
 

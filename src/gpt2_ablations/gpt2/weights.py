@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..common.errors import InputError
-from ..settings.config import ModelConfig
 from ..settings.constants import VOCABULARY_SIZE
+from ..settings.models import ModelConfig
 
 # The causal masks some files hold, and the output layer, which is the token embedding again.
 NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight")

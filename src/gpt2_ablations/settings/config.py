@@ -1,6 +1,5 @@
-"""The configuration: general settings, models and rows, read from YAML and checked as a whole."""
+"""`config.yaml`: the general settings, read from YAML, merged and checked as a whole."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,63 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..common.errors import InputError
-from .dataset_format import MessagesFormat
-from .experiment import OPTIONS, Experiment, make_experiment
-from .validation import allowed_names, first_mistake, input_error
+from .dataset_format import DatasetFormat
+from .options import option
+from .text_types import PathText, Printable, Sha256, Source, folder_name
+from .validation import first_mistake, input_error
 from .yaml_files import load_yaml
-
-ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-SHA256 = r"^[0-9a-f]{64}$"
-
-
-DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
 
 
 class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("allowed: printable characters")
-    return value
-
-
-def _path(value: str) -> str:
-    if not value.isprintable() or not {"{", "}"}.isdisjoint(value):  # Snakemake takes braces for wildcards
-        raise ValueError("allowed: a path of printable characters without braces")
-    return value
-
-
-def _source(value: str) -> str:
-    return _path(value) if "://" not in value or value.lower().startswith("file:") else _printable(value)
-
-
-def _folder(value: str) -> str:
-    if str(Path(value)).startswith("-"):  # a command would take it for an option
-        raise ValueError("allowed: a folder whose name does not begin with '-'")
-    return value
-
-
-PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
-Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
-
-
-class ModelConfig(_Schema):
-    """One GPT-2 size: its dimensions, and where its weights come from."""
-
-    n_layer: int = Field(ge=1, le=1000)
-    n_head: int = Field(ge=1, le=1000)
-    n_embd: int = Field(ge=1, le=2**16)
-    n_positions: int = Field(ge=1, le=2**20)
-    source: Source
-    sha256: Annotated[str, Field(pattern=SHA256)] | None = None
-    label: Annotated[str, Field(min_length=1), AfterValidator(_printable)] | None = None
-
-    @property
-    def dimensions(self) -> dict[str, int]:
-        """What a model of this size computes depends on, and nothing else of this entry."""
-        return {name: getattr(self, name) for name in DIMENSIONS}
 
 
 def _labels(value: Any) -> Any:
@@ -75,34 +26,7 @@ def _labels(value: Any) -> Any:
         labels = list(map(str, value))
         if len(set(labels)) == len(labels) == 2 and all(label.strip() and label.isprintable() for label in labels):
             return labels
-    raise ValueError("allowed: two different names as the file has them, such as [ham, spam] (yes, no, on, off quoted)")
-
-
-Column = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-
-
-class DatasetConfig(_Schema):
-    sources: list[Source] = Field(min_length=1)
-    sha256: Annotated[str, Field(pattern=SHA256)] | None = None
-    delimiter: Literal["tab", "comma", "semicolon"] = "tab"
-    label_column: Column | None = None
-    text_column: Column | None = None
-    labels: Annotated[list[str], BeforeValidator(_labels)] = ["ham", "spam"]
-
-    @property
-    def format(self) -> MessagesFormat:
-        """How the messages file is written."""
-        ham, spam = self.labels
-        return MessagesFormat(self.delimiter, self.label_column, self.text_column, (ham, spam))
-
-
-class TokenizerConfig(_Schema):
-    name: Literal["gpt2", "bytes"]
-    sources: list[Source] = []
-
-
-class FeaturesConfig(_Schema):
-    max_memory_mb: int = Field(ge=64)
+    raise ValueError
 
 
 def _row_ids(value: Any) -> Any:
@@ -110,7 +34,7 @@ def _row_ids(value: Any) -> Any:
     if value == "all":
         return value
     if not isinstance(value, list) or not value or any(isinstance(row, (dict, list, bool, float)) for row in value):
-        raise ValueError("allowed: all, or a list of row ids such as [1, 2, 11]")
+        raise ValueError
     return [str(row) for row in value]
 
 
@@ -130,32 +54,171 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Config(_Schema):
-    """`config/config.yaml`, with what `--configfile` overrides."""
+class DatasetConfig(_Schema):
+    """The examples: where their file comes from, and how it is written."""
 
-    results: Annotated[PathText, AfterValidator(_folder)]
-    rows: Annotated[Literal["all"] | list[str], BeforeValidator(_row_ids)]
-    experiments: PathText
-    models: PathText
-    published: PathText | None
-    comparisons: PathText
-    seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_seeds)]
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    precision: Literal["float32", "tf32", "bfloat16"]
-    micro_batch_size: Annotated[int, Field(ge=1)] | None
-    checkpoint_every_epoch: Switch
-    keep_models: Switch = False
-    note: str | None
+    sources: Annotated[
+        list[Source],
+        option(
+            "Where the messages come from, tried in order: a zip that holds `SMSSpamCollection`, or the bare file",
+            allowed="a list of https addresses and paths",
+            example=["my_texts.tsv"],
+            min_length=1,
+        ),
+    ]
+    sha256: Annotated[
+        Sha256 | None,
+        option(
+            "The hash that the bare file must have; null for your own data",
+            allowed="64 hexadecimal digits in lower case, or null",
+            example=None,
+        ),
+    ] = None
+    delimiter: Annotated[
+        Literal["tab", "comma", "semicolon"],
+        option("Between the columns of the file; a field may be in double quotes", example="comma"),
+    ] = "tab"
+    label_column: Annotated[
+        Printable | None,
+        option(
+            "The name of the label's column in the first line; null: no such line, each line is a label and a text",
+            allowed="a name of printable characters, or null",
+            example="sentiment",
+        ),
+    ] = None
+    text_column: Annotated[
+        Printable | None,
+        option(
+            "The name of the text's column in the first line",
+            allowed="a name of printable characters, or null",
+            example="review",
+        ),
+    ] = None
+    labels: Annotated[
+        list[str],
+        option(
+            "The two labels as the file has them: the names of class 0 and class 1",
+            allowed="two different names as the file has them, such as [ham, spam] (yes, no, on, off quoted)",
+            example=["negative", "positive"],
+        ),
+        BeforeValidator(_labels),
+    ] = ["ham", "spam"]
+
+    @property
+    def format(self) -> DatasetFormat:
+        """How the file is written."""
+        class_0, class_1 = self.labels
+        return DatasetFormat(self.delimiter, self.label_column, self.text_column, (class_0, class_1))
+
+
+class TokenizerConfig(_Schema):
+    """The tokenizer, and where its files come from."""
+
+    name: Annotated[
+        Literal["gpt2", "bytes"], option("The GPT-2 BPE, or one token for each UTF-8 byte", example="bytes")
+    ]
+    sources: Annotated[
+        list[Source],
+        option(
+            "Where `vocab.bpe` and `encoder.json` come from, tried in order; not used for `bytes`",
+            allowed="a list of address prefixes and folders",
+            example=["tokenizer"],
+        ),
+    ] = []
+
+
+class FeaturesConfig(_Schema):
+    """How features are computed."""
+
+    max_memory_mb: Annotated[
+        int,
+        option(
+            "MiB that hidden states may take while features are computed; less means more, smaller shards",
+            example=512,
+            ge=64,
+        ),
+    ]
+
+
+class Config(_Schema):
+    """`config/config.yaml`, with what `--configfile` and `--config` override."""
+
+    results: Annotated[
+        PathText,
+        option("The folder of everything that is generated", allowed="a path", example="results/mine"),
+        AfterValidator(folder_name),
+    ]
+    rows: Annotated[
+        Literal["all"] | list[str],
+        option(
+            "The rows of the table", allowed="all, or a list of row ids such as [1, 2, 11]", example=["1", "2", "11"]
+        ),
+        BeforeValidator(_row_ids),
+    ]
+    experiments: Annotated[PathText, option("The file with the rows", allowed="a path", example="my_rows.yaml")]
+    models: Annotated[PathText, option("The file with the model sizes", allowed="a path", example="my_models.yaml")]
+    published: Annotated[
+        PathText | None,
+        option(
+            "The file with the published figures; null: there are none, and nothing is compared",
+            allowed="a path, or null",
+            example=None,
+        ),
+    ]
+    comparisons: Annotated[
+        PathText,
+        option("The file with the questions: which rows each compares", allowed="a path", example="q.yaml"),
+    ]
+    seeds: Annotated[
+        list[Seed],
+        option(
+            "Each row runs once with each seed. The table then shows `mean% ± standard deviation`. The split keeps its"
+            " own seed",
+            allowed="a list of integers from 0",
+            example=[123, 1, 2],
+            min_length=1,
+        ),
+        BeforeValidator(_seeds),
+    ]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        option("Where to compute; `auto` is the best device of the machine", example="cpu"),
+    ]
+    precision: Annotated[
+        Literal["float32", "tf32", "bfloat16"],
+        option("Of matrix products: `float32` is exact, `tf32` is for CUDA", example="bfloat16"),
+    ]
+    micro_batch_size: Annotated[
+        int | None,
+        option(
+            "Examples in one forward and backward pass, for GPUs with little memory: the update is the same. null: a"
+            " whole batch. A job that runs out of GPU memory halves it once",
+            example=4,
+            ge=1,
+        ),
+    ]
+    checkpoint_every_epoch: Annotated[
+        Switch,
+        option(
+            "Save a checkpoint after every epoch; otherwise when that takes less than a twentieth of the time since the"
+            " last one",
+            example=True,
+        ),
+    ]
+    keep_models: Annotated[
+        Switch,
+        option(
+            "Keep the trained layers of each run for `predict` and `export`; finished rows without them run again",
+            example=True,
+        ),
+    ] = False
+    note: Annotated[
+        str | None,
+        option("A text below the table and in metrics.json", allowed="a text, or null", example="with my own data"),
+    ]
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
     features: FeaturesConfig
-
-
-SECTIONS: dict[str, type[BaseModel]] = {
-    "dataset": DatasetConfig,
-    "tokenizer": TokenizerConfig,
-    "features": FeaturesConfig,
-}
 
 
 def parse_config(merged: dict, files: dict[str, dict]) -> Config:
@@ -170,23 +233,21 @@ def parse_config(merged: dict, files: dict[str, dict]) -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        key = first_mistake(error)["loc"]
-        name = str(key[0])
-        schema = SECTIONS.get(name, Config) if len(key) > 1 else Config
-        raise input_error(error, _origin(merged, name, files), schema.model_fields) from None
+        name = str(first_mistake(error)["loc"][0])
+        raise input_error(error, _origin(merged, name, files), Config) from None
     if len(set(config.seeds)) != len(config.seeds):
         where = _origin(merged, "seeds", files)
-        raise InputError(f"{where}: seeds holds a seed twice: {config.seeds}; keep each once")
+        raise InputError(f"{where}: seeds contains a duplicate seed: {config.seeds}; keep each once")
     if config.tokenizer.name == "gpt2" and not config.tokenizer.sources:
         where = _origin(merged, "tokenizer", files)
-        raise InputError(f"{where}: tokenizer.sources is empty; tokenizer 'gpt2' needs a place of its two files")
+        raise InputError(f"{where}: tokenizer.sources is empty; add a source of the two files of tokenizer 'gpt2'")
     columns = {"label_column": config.dataset.label_column, "text_column": config.dataset.text_column}
     named = {column for column in columns.values() if column is not None}
     if len(named) == 1:
         where = _origin(merged, "dataset", files)
         raise InputError(
             f"{where}: dataset.label_column is {columns['label_column']!r} and dataset.text_column"
-            f" {columns['text_column']!r}; name two columns, or none for a file of labels and messages without a first"
+            f" {columns['text_column']!r}; name two columns, or neither for a file of labels and texts without a first"
             " line of names"
         )
     return config
@@ -202,7 +263,7 @@ def _origin(merged: dict, key: str, files: dict[str, dict]) -> str:
 
 
 def _same(one: object, other: object) -> bool:
-    return one == other or repr(one) == repr(other)  # not-a-number is no number's equal
+    return one == other or repr(one) == repr(other)  # not-a-number equals no number
 
 
 def load_config(paths: Sequence[str | Path]) -> Config:
@@ -216,12 +277,12 @@ def load_config(paths: Sequence[str | Path]) -> Config:
     for content in files.values():
         merged = merge_settings(merged, content)
     missing = [key for key, field in Config.model_fields.items() if field.is_required() and key not in merged]
-    # A misspelt key also shows as a missing one; `parse_config` says what it should be.
+    # A misspelt key also appears as a missing one; `parse_config` says what it should be.
     if len(missing) > 1 and merged.keys() <= Config.model_fields.keys():
         given = " ".join(files)
         raise InputError(
-            f"{given}: keys {', '.join(missing)} are missing; add them, or give the file whose settings this one"
-            f" changes, too: --config config/config.yaml {given}"
+            f"{given}: keys {', '.join(missing)} are missing; add them, or also give the file whose settings this one"
+            f" changes: --config config/config.yaml {given}"
         )
     return parse_config(merged, files)
 
@@ -233,132 +294,3 @@ def merge_settings(base: dict, over: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge_settings(merged[key], value) if both else value
     return merged
-
-
-def load_models(path: str | Path) -> dict[str, ModelConfig]:
-    """The GPT-2 sizes, by the reference's names.
-
-    Raises:
-        InputError: the file or an entry is wrong.
-    """
-    models: dict[str, ModelConfig] = {}
-    folders: dict[str, str] = {}
-    for name, entry in load_yaml(path).items():
-        where = f"{path}: {name}"
-        if not isinstance(entry, dict):
-            keys = ", ".join(ModelConfig.model_fields)
-            raise InputError(f"{where}: expected a mapping with {keys}, found {entry!r}")
-        try:
-            model = ModelConfig.model_validate(entry)
-        except ValidationError as error:
-            raise input_error(error, where, ModelConfig.model_fields) from None
-        if model.n_embd % model.n_head:
-            raise InputError(
-                f"{where}: n_embd is {model.n_embd}, no multiple of n_head {model.n_head}: heads are of one size"
-            )
-        folder = model_folder(name)
-        if not folder or not name.isprintable() or name.startswith("-") or len(name) > 64:
-            raise InputError(
-                f"{path}: model name {name!r} is not allowed; use up to 64 printable characters, with a letter or"
-                " digit, and no '-' in front"
-            )
-        if folder in folders:
-            raise InputError(f"{where}: its folder name '{folder}' is also that of {folders[folder]}; rename one")
-        folders[folder] = name
-        models[name] = model
-    return models
-
-
-def load_experiments(path: str | Path, models: dict[str, ModelConfig], models_file: str) -> dict[str, Experiment]:
-    """All rows of the experiments file, in its order, each checked alone and against its model.
-
-    Raises:
-        InputError: the file, a row id or an option is wrong.
-    """
-    content = load_yaml(path)
-    for key in content:
-        if key not in ("defaults", "rows"):
-            raise InputError(f"{path}: unknown key '{key}'; {allowed_names(key, ['defaults', 'rows'])}")
-    defaults, rows = content.get("defaults"), content.get("rows")
-    defaults = {} if defaults is None else defaults
-    if not isinstance(defaults, dict):
-        raise InputError(f"{path}: defaults is {defaults!r}; it must be a mapping of options")
-    if not isinstance(rows, dict) or not rows:
-        raise InputError(f"{path}: rows is {rows!r}; it must be a mapping from row id to options")
-    make_experiment(defaults, f"{path}: defaults")
-    experiments = {}
-    for row, options in rows.items():
-        where = f"{path}: row {row}"
-        if not ROW_ID.fullmatch(row):
-            raise InputError(f"{path}: row id {row!r} is not allowed; use up to 64 letters, digits, '_' and '-'")
-        options = {} if options is None else options
-        if not isinstance(options, dict):
-            raise InputError(f"{where}: expected a mapping of options ({', '.join(OPTIONS)}), found {options!r}")
-        experiments[row] = make_experiment({**defaults, **options}, where)
-        check_against_model(experiments[row], models, where, models_file)
-    return experiments
-
-
-def named_model(name: str, models: dict[str, ModelConfig], where: str, models_file: str) -> ModelConfig:
-    """The model of this name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in models:
-        raise InputError(f"{where} is '{name}', not in {models_file}; {allowed_names(name, models)}")
-    return models[name]
-
-
-def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], where: str, models_file: str) -> None:
-    """Check what a row asks of its model.
-
-    Raises:
-        InputError: the model is unknown, has too few positions or too few blocks.
-    """
-    model = named_model(experiment.model_size, models, f"{where}: model_size", models_file)
-    length = experiment.context_length
-    if isinstance(length, int) and length > model.n_positions and not experiment.no_padding:
-        raise InputError(
-            f"{where}: context_length is {length}; {experiment.model_size} has {model.n_positions} positions, so"
-            f" allowed is 1 to {model.n_positions}"
-        )
-    if experiment.trainable_layers == "last_two_blocks" and model.n_layer < 2:
-        raise InputError(f"{where}: trainable_layers is 'last_two_blocks'; {experiment.model_size} has one block")
-
-
-def pretrained_models(experiments: dict[str, Experiment]) -> list[str]:
-    """The models whose pretrained weights some rows start from, each once, in the rows' order."""
-    return list(dict.fromkeys(row.model_size for row in experiments.values() if row.weights == "pretrained"))
-
-
-def named_row(row: str, experiments: dict[str, Experiment], experiments_file: str, where: str = "") -> Experiment:
-    """The row of this name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if row not in experiments:
-        raise InputError(f"{where}row '{row}' is not in {experiments_file}; {allowed_names(row, experiments)}")
-    return experiments[row]
-
-
-def select_rows(config: Config, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
-    """The rows that `rows` selects, in the order of the experiments file.
-
-    Raises:
-        InputError: a selected row does not exist or is named twice.
-    """
-    if config.rows == "all":
-        return experiments
-    for row in config.rows:
-        if row not in experiments:
-            raise InputError(f"rows names '{row}', not in {config.experiments}; {allowed_names(row, experiments)}")
-    if len(set(config.rows)) != len(config.rows):
-        raise InputError(f"rows names a row twice: {', '.join(config.rows)}; keep each once")
-    return {row: experiment for row, experiment in experiments.items() if row in config.rows}
-
-
-def model_folder(name: str) -> str:
-    """A model's name as a folder: `gpt2-small (124M)` becomes `gpt2-small-124M`."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")

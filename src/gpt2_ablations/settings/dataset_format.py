@@ -6,7 +6,7 @@ DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 
 
 @dataclass(frozen=True)
-class MessagesFormat:
+class DatasetFormat:
     """How a messages file is written; the defaults are those of the SMS Spam Collection.
 
     delimiter: a key of `DELIMITERS`.
@@ -27,4 +27,4 @@ class MessagesFormat:
         return f"{self.delimiter}-separated columns '{self.label_column}' and '{self.text_column}'"
 
 
-SMS_FORMAT = MessagesFormat()
+SMS_FORMAT = DatasetFormat()

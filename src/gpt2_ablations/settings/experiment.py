@@ -1,4 +1,4 @@
-"""A row of the table: its settings, its flags, and which part of the model it needs."""
+"""A row of the table: its options, its flags, and which layers and positions it needs."""
 
 import argparse
 from dataclasses import fields
@@ -8,43 +8,91 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from pydantic.dataclasses import dataclass
 
 from .constants import NO_IGNORE_INDEX
+from .options import allowed_values, fields_of, option
 from .validation import input_error
+
+CONTEXT_LENGTHS = ("longest_training_example", "model_context_length")
 
 
 def _context_length(value: Any) -> Any:
-    named = ("longest_training_example", "model_context_length")
-    if value in named or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value in CONTEXT_LENGTHS or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise ValueError(f"allowed: {', '.join(named)}, or an integer from 1")
+    raise ValueError
 
 
 def _positive_number(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1e9:
         return value
-    raise ValueError("allowed: a number above 0, up to 1e9")
+    raise ValueError
 
 
-PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Experiment:
-    """The settings of one row, under the reference's own option names and with its program's defaults."""
+    """The options of one row, under the reference's names and with its defaults."""
 
-    model_size: str = "gpt2-small (124M)"
-    weights: Literal["pretrained", "random"] = "pretrained"
-    trainable_layers: Literal["last_layer", "last_block", "last_two_blocks", "all", "lora"] = "last_block"
-    trainable_token_pos: Literal["first", "last", "flexible"] = "last"
-    average_embeddings: bool = False
-    context_length: Annotated[int | str, BeforeValidator(_context_length)] = "longest_training_example"
-    lora_rank: PositiveInt = 8
-    lora_alpha: Annotated[int | float, BeforeValidator(_positive_number)] = 8
-    no_padding: bool = False
-    num_epochs: PositiveInt = 5
-    batch_size: PositiveInt = 8
-    accumulation_steps: PositiveInt = 1
-    disable_causal_mask: bool = False
-    ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] = NO_IGNORE_INDEX
+    model_size: Annotated[
+        str, option("The GPT-2 size to start from", allowed="a name in the models file", example="gpt2-medium (355M)")
+    ] = "gpt2-small (124M)"
+    weights: Annotated[
+        Literal["pretrained", "random"],
+        option("Start from pretrained weights, or from random ones drawn from the row's seed", example="random"),
+    ] = "pretrained"
+    trainable_layers: Annotated[
+        Literal["last_layer", "last_block", "last_two_blocks", "all", "lora"],
+        option(
+            "The layers to train: `last_layer` is the head; `last_block` and `last_two_blocks` add the final norm and"
+            " one or two transformer blocks; `lora` trains adapters in every linear layer, and the head",
+            example="lora",
+        ),
+    ] = "last_block"
+    trainable_token_pos: Annotated[
+        Literal["first", "last", "flexible"],
+        option("The pooled position: `flexible` is the last one that is not padding", example="flexible"),
+    ] = "last"
+    average_embeddings: Annotated[
+        bool, option("Pool by the mean over all positions; not with `trainable_token_pos: flexible`", example=True)
+    ] = False
+    context_length: Annotated[
+        int | str,
+        option(
+            "The number of tokens that a text is padded and cut to, up to the model's positions",
+            allowed=f"{', '.join(CONTEXT_LENGTHS)}, or an integer from 1",
+            example=256,
+        ),
+        BeforeValidator(_context_length),
+    ] = "longest_training_example"
+    lora_rank: Annotated[PositiveInt, option("The rank of LoRA's matrices", example=16)] = 8
+    lora_alpha: Annotated[
+        int | float,
+        option(
+            "The factor of LoRA's product, which is not divided by the rank",
+            allowed="a number above 0, up to 1e9",
+            example=16,
+        ),
+        BeforeValidator(_positive_number),
+    ] = 8
+    no_padding: Annotated[
+        bool, option("Neither pad nor cut; needs `batch_size: 1`, and `context_length` is not used", example=True)
+    ] = False
+    num_epochs: Annotated[PositiveInt, option("Passes over the training examples", example=10)] = 5
+    batch_size: Annotated[PositiveInt, option("Examples in a batch", example=16)] = 8
+    accumulation_steps: Annotated[PositiveInt, option("Batches in an update of the parameters", example=8)] = 1
+    disable_causal_mask: Annotated[
+        bool, option("Let every position attend to all others, padding included", example=True)
+    ] = False
+    ignore_index: Annotated[
+        int,
+        option(
+            "Examples with this label do not count for the loss",
+            allowed="an integer of 64 bits",
+            example=50256,
+            ge=-(2**63),
+            lt=2**63,
+        ),
+    ] = NO_IGNORE_INDEX
 
     @model_validator(mode="after")
     def _options_agree(self):
@@ -55,8 +103,7 @@ class Experiment:
             )
         if self.average_embeddings and self.trainable_token_pos == "flexible":
             raise ValueError(
-                "average_embeddings averages over all positions and trainable_token_pos: flexible reads one;"
-                " keep one of the two"
+                "average_embeddings pools all positions, and trainable_token_pos: flexible pools one; keep one of them"
             )
         return self
 
@@ -66,7 +113,7 @@ class Experiment:
 
     @property
     def attended(self) -> Literal["first", "real", "all"]:
-        """The positions of a message that can reach its loss: nothing else needs to be computed."""
+        """The positions of an example that its loss depends on: nothing else needs to be computed."""
         if self.causal and not self.average_embeddings:
             if self.trainable_token_pos == "first":
                 return "first"
@@ -76,7 +123,7 @@ class Experiment:
 
     @property
     def pooling(self) -> Literal["first", "last", "flexible", "mean"]:
-        """The position whose logits are the prediction, or the mean over all attended ones."""
+        """The pooled position, whose logits are the prediction; or the mean over all attended positions."""
         if self.average_embeddings:
             return "mean"
         if self.no_padding and self.trainable_token_pos == "flexible":
@@ -120,17 +167,26 @@ def make_experiment(options: dict, where: str) -> Experiment:
     try:
         return Experiment(**options)
     except ValidationError as error:
-        raise input_error(error, where, OPTIONS) from None
+        raise input_error(error, where, Experiment) from None
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """Add the reference's flags to a parser; `--last_token_pos` is another name of `--trainable_token_pos`."""
+    described = fields_of(Experiment)
     for field in fields(Experiment):
         names = [f"--{field.name}"] + (["--last_token_pos"] if field.name == "trainable_token_pos" else [])
-        if field.type is bool:
-            parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS)
-        else:
-            parser.add_argument(*names, dest=field.name, default=argparse.SUPPRESS, help=f"default: {field.default}")
+        text = (described[field.name].description or "").replace("%", "%%")
+        if described[field.name].annotation is bool:
+            parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
+            continue
+        allowed = allowed_values(described[field.name])
+        parser.add_argument(
+            *names,
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{text}. Allowed: {allowed}. Default: {field.default}",
+        )
 
 
 def experiment_from_flags(arguments: argparse.Namespace) -> Experiment:

@@ -5,10 +5,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from .config import Config, ModelConfig
+from .config import Config
 from .constants import CHUNK_TOKENS
 from .dataset_format import SMS_FORMAT
 from .experiment import Experiment
+from .models import ModelConfig
 
 
 @dataclass(frozen=True)

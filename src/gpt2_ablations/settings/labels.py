@@ -1,10 +1,12 @@
-"""Names a row by what it changes against the defaults: `5: all layers`."""
+"""Labels: the displayed name of a model, and of a row by the options it changes, such as `5: all layers`."""
 
 import re
+from collections.abc import Mapping
 
 from .config import Config
 from .constants import NO_IGNORE_INDEX
 from .experiment import OPTIONS, Experiment, make_experiment
+from .models import ModelConfig
 from .yaml_files import load_yaml
 
 UNCHANGED = "defaults"
@@ -20,39 +22,41 @@ POSITIONS = {"first": "first token", "last": "last token", "flexible": "last rea
 
 
 def load_defaults(config: Config) -> Experiment:
-    """The settings a row has that changes nothing.
+    """The options of a row that changes nothing.
 
     Raises:
-        InputError: the experiments file cannot be read or an option is wrong.
+        InputError: the experiments file cannot be read, or an option is wrong.
     """
     defaults = load_yaml(config.experiments).get("defaults") or {}
     return make_experiment(defaults, f"{config.experiments}: defaults")
 
 
-def row_labels(experiments: dict[str, Experiment], defaults: Experiment) -> dict[str, str]:
+def display_name(model: str, models: Mapping[str, ModelConfig]) -> str:
+    """What tables, figures and pages show for a model: its `label`, otherwise its name."""
+    return (models[model].label if model in models else None) or model
+
+
+def row_labels(
+    experiments: Mapping[str, Experiment], defaults: Experiment, models: Mapping[str, ModelConfig]
+) -> dict[str, str]:
     """The label of each row."""
-    return {row: row_label(row, experiment, defaults) for row, experiment in experiments.items()}
+    return {row: row_label(row, experiment, defaults, models) for row, experiment in experiments.items()}
 
 
-def row_label(row: str, experiment: Experiment, defaults: Experiment) -> str:
-    """A row's id and what it changes: `11: LoRA (rank 16, alpha 16)`; `1: defaults` if nothing."""
-    return f"{row}: {changes(experiment, defaults)}"
+def row_label(row: str, experiment: Experiment, defaults: Experiment, models: Mapping[str, ModelConfig]) -> str:
+    """A row's id and the options it changes: `11: LoRA (rank 16, alpha 16)`, or `1: defaults`."""
+    return f"{row}: {changes(experiment, defaults, models)}"
 
 
-def row_phrase(row: str, experiment: Experiment, defaults: Experiment) -> str:
-    """The label for use in a sentence: `row 5 (all layers)`."""
-    return f"row {row} ({changes(experiment, defaults)})"
-
-
-def changes(experiment: Experiment, defaults: Experiment) -> str:
-    """What a row changes against the defaults, in words."""
+def changes(experiment: Experiment, defaults: Experiment, models: Mapping[str, ModelConfig]) -> str:
+    """The options in which a row differs from the defaults, in words."""
     changed = [name for name in OPTIONS if getattr(experiment, name) != getattr(defaults, name)]
-    said = {_said_by(name, experiment) for name in changed}
-    return ", ".join(_words(name, experiment) for name in OPTIONS if name in said) or UNCHANGED
+    described = {_described_by(name, experiment) for name in changed}
+    return ", ".join(_words(name, experiment, models) for name in OPTIONS if name in described) or UNCHANGED
 
 
-def _said_by(name: str, experiment: Experiment) -> str | None:
-    """The option whose words tell of `name` too; None where it has no effect."""
+def _described_by(name: str, experiment: Experiment) -> str | None:
+    """The option whose words also describe `name`; None if `name` has no effect in this row."""
     if name in ("lora_rank", "lora_alpha"):
         return "trainable_layers" if experiment.trainable_layers == "lora" else None
     if name in ("batch_size", "accumulation_steps") and experiment.no_padding:
@@ -60,12 +64,13 @@ def _said_by(name: str, experiment: Experiment) -> str | None:
     return name
 
 
-def _words(name: str, experiment: Experiment) -> str:
+def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig]) -> str:
     value = getattr(experiment, name)
     match name:
         case "model_size":
-            # `gpt2-medium (355M)`: the name alone tells the model.
-            return re.sub(r" \([^()]*\)$", "", value)
+            shown = display_name(value, models)
+            # `gpt2-medium (355M)` without its size: the rest identifies the model. A label is shown as it is.
+            return re.sub(r" \([^()]*\)$", "", value) if shown == value else shown
         case "weights":
             return f"{value} weights"
         case "trainable_layers":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import model_folder
+from .models import model_folder
 
 DEMO_FOLDER = "results/demo/generated"
 # In a run's folder: the layers that it trained, if they are kept.

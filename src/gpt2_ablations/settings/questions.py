@@ -1,63 +1,80 @@
-"""The questions a table is to answer: which rows each compares, and on what measures."""
+"""The questions of the comparisons file: the pairs of rows to compare, and the measures to report."""
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
+from .options import option
 from .validation import input_error
 from .yaml_files import load_yaml
 
 Measure = Literal["test_accuracy", "train_validation_gap", "training_time", "trained_parameters", "memory"]
+PAIRS_ALLOWED = "a list of pairs of row ids, the baseline first, such as [[1, 2], [1, 3]]"
 
 
 def _pairs(value: Any) -> Any:
-    """Rows as text: YAML reads `[1, 2]` as numbers."""
+    """Pairs of row ids as text: YAML reads `[1, 2]` as numbers."""
     pairs = value if isinstance(value, list) else []
     if not pairs or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise ValueError("allowed: a list of pairs of row ids, the reference first, such as [[1, 2], [1, 3]]")
+        raise ValueError(f"allowed: {PAIRS_ALLOWED}")
     for pair in pairs:
         if any(isinstance(row, bool) or not isinstance(row, (int, str)) for row in pair):
-            raise ValueError(f"{pair} is no pair of row ids")
-    as_text = [(str(reference), str(other)) for reference, other in pairs]
-    for index, (reference, other) in enumerate(as_text):
-        if reference == other:
-            raise ValueError(f"row {reference} is compared with itself; name two rows")
+            raise ValueError(f"{pair} is not a pair of row ids; write it as [1, 2]")
+    as_text = [(str(baseline), str(other)) for baseline, other in pairs]
+    for index, (baseline, other) in enumerate(as_text):
+        if baseline == other:
+            raise ValueError(f"row {baseline} is compared with itself; name two rows")
         if as_text[index] in as_text[:index]:
-            raise ValueError(f"the pair [{reference}, {other}] stands twice; keep it once")
+            raise ValueError(f"duplicate pair [{baseline}, {other}]; keep one of the two")
     return as_text
 
 
 def _measures(value: Any) -> Any:
     if isinstance(value, list) and len(set(map(str, value))) != len(value):
-        raise ValueError("a measure stands twice; keep it once")
+        raise ValueError("duplicate measure; keep one of the two")
     return value
 
 
 class Question(BaseModel):
-    """A question, in a sentence, and the pairs of rows that answer it: the reference first."""
+    """A question, and the pairs of rows that answer it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    question: str = Field(min_length=1)
-    pairs: Annotated[list[tuple[str, str]], BeforeValidator(_pairs)]
-    measures: Annotated[list[Measure], Field(min_length=1), BeforeValidator(_measures)]
+    question: Annotated[str, option("The question, in a sentence", allowed="a text", example="Is it so?", min_length=1)]
+    pairs: Annotated[
+        list[tuple[str, str]],
+        option("Pairs of rows to compare, the baseline first", allowed=PAIRS_ALLOWED, example=[[1, 2], [1, 3]]),
+        BeforeValidator(_pairs),
+    ]
+    measures: Annotated[
+        list[Measure],
+        option(
+            "Measures to report for each pair",
+            allowed=f"a list of one or more of {', '.join(get_args(Measure))}",
+            example=["test_accuracy", "training_time"],
+            min_length=1,
+        ),
+        BeforeValidator(_measures),
+    ]
 
     @property
     def rows(self) -> set[str]:
-        """All rows the question asks about."""
+        """The ids of all rows in the question's pairs."""
         return {row for pair in self.pairs for row in pair}
 
 
 def load_questions(path: str | Path, rows: Collection[str]) -> tuple[dict[str, Question], int]:
-    """The questions by id, in the file's order, and how many others ask about rows that this table lacks.
+    """Read the comparisons file.
 
-    A table of one's own need not have the reference's rows.
+    Questions about rows that do not exist are left out, because a user's table need not have the reference's rows.
 
     Args:
-        rows: all rows of the experiments file.
+        rows: the ids of all rows of the experiments file.
+
+    Returns: the questions by id, in the order of the file, and the number of questions that are left out.
 
     Raises:
         InputError: the file cannot be read, or a key or value is wrong.
@@ -70,7 +87,7 @@ def load_questions(path: str | Path, rows: Collection[str]) -> tuple[dict[str, Q
         try:
             question = Question.model_validate(entry)
         except ValidationError as error:
-            raise input_error(error, where, Question.model_fields) from None
+            raise input_error(error, where, Question) from None
         questions[name] = question
     answerable = {name: question for name, question in questions.items() if question.rows <= set(rows)}
     return answerable, len(questions) - len(answerable)
