@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all they need in .venv; PYTHON names another interpreter (3.11 or newer).
+# `make demo` and `make test` install all they need into .venv. PYTHON names another interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,27 +7,27 @@ CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # An environment of its own, for the oldest versions of all packages.
 OLDEST := .venv-oldest
-# Miniature models keep one thread busy at best: two test processes of one thread each use two cores.
+# Miniature models use one thread at best: two test processes of one thread each use two cores.
 PYTEST := -m pytest -n 2 --dist loadfile
 QUICK := -m "not slow and not faults and not slurm"
 
-.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-oldest test-slurm bench bench-card lint format clean
+.PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-oldest test-slurm bench bench-gpu lint format clean
 
 help:
-	@echo "make demo      set up, run all 19 rows on a generated miniature, print its table (no network but for set-up)"
-	@echo "make table     set up, run the whole real table (downloads 12 GB; hours on a CPU, minutes on a large GPU)"
-	@echo "make resume    go on after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
+	@echo "make demo      set up, run all 19 rows on generated texts with miniature models, print the table (no downloads)"
+	@echo "make table     set up, run the real table (downloads 12 GB; hours on a CPU, minutes on a large GPU)"
+	@echo "make resume    continue after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
 	@echo "make test-faults  the long tests: 2,000 fuzzed files, full disks, killed runs (hours: 20 demos are killed)"
-	@echo "make setup-slurm  set up, with what workflow/profiles/slurm needs on a cluster"
+	@echo "make setup-slurm  set up for workflow/profiles/slurm, on a cluster"
 	@echo "make test-oldest  the tests with the oldest versions of all packages that pyproject.toml admits"
 	@echo "make test-slurm   the tests on a SLURM of two nodes on this machine (root, Debian or Ubuntu)"
-	@echo "make test-gpu     the tests of numbers on this machine's graphics card"
+	@echo "make test-gpu     the tests of numbers on this machine's GPU"
 	@echo "make bench     measure speed and memory at real dimensions (about half an hour)"
-	@echo "make bench-card   the whole table on this machine's graphics card, timed in each precision"
-	@echo "make lint      check the workflow, the code and its types; make format mends the layout"
-	@echo "make clean     remove what make set up"
+	@echo "make bench-gpu   time the whole table on this machine's GPU, in each precision"
+	@echo "make lint      check the workflow, the code and its types; make format fixes the layout"
+	@echo "make clean     remove the environments"
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -72,7 +72,7 @@ test-all: setup-test
 test-faults: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
 
-# uv finds the oldest versions that pyproject.toml admits; the tests' own tools are new.
+# uv installs the oldest versions that pyproject.toml admits; the tests' own tools are new.
 test-oldest:
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip --disable-pip-version-check --quiet install uv
@@ -84,12 +84,11 @@ test-slurm: setup-test setup-slurm
 	@tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-# The tests of numbers on a graphics card, and those of what only a card has. The hand-over between jobs wants the card for
-# itself; the processes of the other tests would wait for each other.
+# The tests of numbers on a GPU, and of what only a GPU has. The test of the hand-over between jobs needs the GPU alone.
 test-gpu: export GPT2_ABLATIONS_TEST_DEVICE = cuda
 test-gpu: setup-test
 	$(BIN)/python -m pytest tests/gpu/test_hand_over.py
-	GPT2_ABLATIONS_SHARE_CARDS=1 $(BIN)/python $(PYTEST) tests/gpu/test_graphs.py tests/oracle tests/parity
+	GPT2_ABLATIONS_SHARE_GPUS=1 $(BIN)/python $(PYTEST) tests/gpu/test_graphs.py tests/oracle tests/parity
 
 lint: setup-test
 	$(BIN)/snakemake --lint
@@ -103,6 +102,7 @@ format: setup-test
 	$(BIN)/snakefmt Snakefile workflow
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m gpt2_ablations.settings.manual
 
 clean:
 	rm -rf $(VENV) $(OLDEST)
@@ -110,6 +110,6 @@ clean:
 bench: setup-test
 	$(BIN)/python -m tests.benchmarks --json tests/benchmarks/results.json
 
-# The whole table on a graphics card, in each precision; 12 GB of random weights go to the folder of temporary files.
-bench-card: setup-test
-	$(BIN)/python -m tests.benchmarks.gpu --json tests/benchmarks/card.json
+# The whole table on a GPU, in each precision; 12 GB of random weights are written to the folder of temporary files.
+bench-gpu: setup-test
+	$(BIN)/python -m tests.benchmarks.gpu --json tests/benchmarks/gpu.json

@@ -70,7 +70,7 @@ def test_a_file_that_changes_some_settings_is_not_enough_alone(tmp_path):
         load_config([path])
     line = one_line(error)
     assert line.startswith(f"{path}: keys rows, experiments, ") and line.endswith(
-        f"features are missing; add them, or give the file whose settings this one changes, too:"
+        f"features are missing; add them, or also give the file whose settings this one changes:"
         f" --config config/config.yaml {path}"
     )
     assert load_config([CONFIG, path]).seeds == [1]
@@ -86,24 +86,24 @@ def test_misspelt_keys_are_named_before_the_missing_ones_that_they_leave(tmp_pat
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("device: gpu", "device is 'gpu'; allowed: 'auto', 'cpu', 'cuda' or 'mps'"),
-        ("precision: half", "precision is 'half'; allowed: 'float32', 'tf32' or 'bfloat16'"),
+        ("device: gpu", "device is 'gpu'; allowed: auto, cpu, cuda, mps"),
+        ("precision: half", "precision is 'half'; allowed: float32, tf32, bfloat16"),
         ("sedes: [1]", "unknown key 'sedes'; did you mean 'seeds'? allowed: results, rows,"),
-        ("seeds: [a]", "seeds.0 is 'a'; it must be a valid integer"),
-        ("seeds: []", "seeds is []; it must hold at least one entry"),
-        ("seeds: [1, 1]", "seeds holds a seed twice: [1, 1]; keep each once"),
+        ("seeds: [a]", "seeds.0 is 'a'; allowed: a list of one or more integers from 0"),
+        ("seeds: []", "seeds is []; allowed: a list of one or more integers from 0"),
+        ("seeds: [1, 1]", "seeds contains a duplicate seed: [1, 1]; keep each once"),
         ("rows: []", "rows is []; allowed: all, or a list of row ids"),
-        ("dataset: {sourcs: [x]}", "unknown key 'dataset.sourcs'; allowed: sources, sha256"),
+        ("dataset: {sourcs: [x]}", "unknown key 'dataset.sourcs'; did you mean 'sources'? allowed: sources, sha256"),
         ("dataset: {labels: [yes, no]}", "dataset.labels is [True, False]; allowed: two different names as the file"),
         ("dataset: {labels: [a, a]}", "dataset.labels is ['a', 'a']; allowed: two different names"),
         ("dataset: {labels: {ham: 0, spam: 1}}", "dataset.labels is {'ham': 0, 'spam': 1}; allowed: two different"),
-        ("dataset: {delimiter: ','}", "dataset.delimiter is ','; allowed: 'tab', 'comma' or 'semicolon'"),
+        ("dataset: {delimiter: ','}", "dataset.delimiter is ','; allowed: tab, comma, semicolon"),
         ("dataset: {text_column: a}", "dataset.label_column is None and dataset.text_column 'a'; name two columns, or"),
-        ("dataset: {sha256: abc}", "dataset.sha256 is 'abc'"),
-        ("tokenizer: {name: gpt3}", "tokenizer.name is 'gpt3'; allowed: 'gpt2' or 'bytes'"),
+        ("dataset: {sha256: abc}", "dataset.sha256 is 'abc'; allowed: 64 hexadecimal digits in lower case, or null"),
+        ("tokenizer: {name: gpt3}", "tokenizer.name is 'gpt3'; allowed: gpt2, bytes"),
         ("tokenizer: {sources: []}", "tokenizer.sources is empty"),
-        ("features: {max_memory_mb: 1}", "features.max_memory_mb is 1; it must be greater than or equal to 64"),
-        ("micro_batch_size: 0", "micro_batch_size is 0; it must be greater than or equal to 1"),
+        ("features: {max_memory_mb: 1}", "features.max_memory_mb is 1; allowed: an integer from 64"),
+        ("micro_batch_size: 0", "micro_batch_size is 0; allowed: an integer from 1, or null"),
     ],
 )
 def test_a_wrong_value_names_file_key_and_what_is_allowed(override, message, tmp_path):
@@ -116,10 +116,10 @@ def test_a_wrong_value_names_file_key_and_what_is_allowed(override, message, tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rows: {1: {}, 1: {}}", "line 1: key '1' stands twice (first in line 1); keep one of the two"),
-        ("rows: {a b: {}}", "row id 'a b' is not allowed; use up to 64 letters, digits, '_' and '-'"),
-        ("rows: {a/b: {}}", "row id 'a/b' is not allowed"),
-        ("rows: {1: {batch_size: 2, batch_size: 3}}", "line 1: key 'batch_size' stands twice"),
+        ("rows: {1: {}, 1: {}}", "line 1: duplicate key '1' (first in line 1); keep one of them"),
+        ("rows: {a b: {}}", "invalid row id 'a b': expected 1 to 64 letters, digits, '_' and '-'"),
+        ("rows: {a/b: {}}", "invalid row id 'a/b'"),
+        ("rows: {1: {batch_size: 2, batch_size: 3}}", "line 1: duplicate key 'batch_size'"),
         ("rows: {}", "rows is {}; it must be a mapping from row id to options"),
         ("row: {1: {}}", "unknown key 'row'; did you mean 'rows'?"),
         ("rows: {1: 3}", "row 1: expected a mapping of options"),
@@ -155,11 +155,11 @@ def test_a_row_that_is_not_there_cannot_be_selected(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{n_layer: 1, n_head: 2, n_embd: 3, n_positions: 4, source: x}", "n_embd is 3, no multiple of n_head 2"),
+        ("{n_layer: 1, n_head: 2, n_embd: 3, n_positions: 4, source: x}", "n_embd is 3; allowed: a multiple of n_head, which is 2"),
         ("{n_layer: 1, n_head: 1, n_embd: 3, n_positions: 4}", "key 'source' is missing; add it"),
         (
             "{n_layer: 1.5, n_head: 1, n_embd: 3, n_positions: 4, source: x}",
-            "n_layer is 1.5; it must be a valid integer",
+            "n_layer is 1.5; allowed: an integer from 1 to 1000",
         ),
         ("3", "expected a mapping with n_layer, n_head"),
     ],

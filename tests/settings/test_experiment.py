@@ -105,15 +105,15 @@ def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
     [
         (
             {"trainable_layers": "last_blok"},
-            "row 3: trainable_layers is 'last_blok'; allowed: 'last_layer', 'last_block'",
+            "row 3: trainable_layers is 'last_blok'; allowed: last_layer, last_block",
         ),
         ({"trainable_layer": "all"}, "row 3: unknown key 'trainable_layer'; did you mean 'trainable_layers'?"),
-        ({"lora_rank": "x"}, "row 3: lora_rank is 'x'; it must be a valid integer"),
-        ({"lora_rank": 0}, "row 3: lora_rank is 0; it must be greater than or equal to 1"),
+        ({"lora_rank": "x"}, "row 3: lora_rank is 'x'; allowed: an integer from 1 to 2147483647"),
+        ({"lora_rank": 0}, "row 3: lora_rank is 0; allowed: an integer from 1 to"),
         ({"lora_alpha": -1}, "row 3: lora_alpha is -1; allowed: a number above 0"),
         ({"lora_alpha": float("nan")}, "row 3: lora_alpha is nan; allowed: a number above 0"),
-        ({"num_epochs": True}, "row 3: num_epochs is True; it must be a valid integer"),
-        ({"no_padding": "yes"}, "row 3: no_padding is 'yes'; it must be a valid boolean"),
+        ({"num_epochs": True}, "row 3: num_epochs is True; allowed: an integer from 1 to"),
+        ({"no_padding": "yes"}, "row 3: no_padding is 'yes'; allowed: true, false"),
         (
             {"context_length": 0},
             "row 3: context_length is 0; allowed: longest_training_example, model_context_length, or",
@@ -121,7 +121,7 @@ def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
         ({"no_padding": True}, "row 3: no_padding needs batch_size 1, found batch_size 8; set batch_size: 1"),
         (
             {"average_embeddings": True, "trainable_token_pos": "flexible"},
-            "row 3: average_embeddings averages over all positions",
+            "row 3: average_embeddings pools all positions, and trainable_token_pos: flexible pools one",
         ),
     ],
 )

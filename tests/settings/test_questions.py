@@ -73,5 +73,5 @@ def test_a_mistake_is_one_line(tmp_path, entry, message):
 def test_a_duplicate_question_is_refused(tmp_path):
     path = tmp_path / "comparisons.yaml"
     path.write_text("a: {}\na: {}\n")
-    with pytest.raises(InputError, match="key 'a' stands twice"):
+    with pytest.raises(InputError, match="duplicate key 'a'"):
         load_questions(path, [])

@@ -17,18 +17,18 @@ from .model import Block, packed_layout
 
 STEPS = 400
 WARM_UP_STEPS = 20
-DECAY = 0.3  # the last part of the steps, over which the learning rate falls to nothing
+DECAY = 0.3  # the fraction of the steps, at the end, over which the learning rate falls to zero
 BATCH_SIZE = 8
 LEARNING_RATE = 1.2e-2
-# Small weights: the reference's small steps of finetuning then change much, whatever head a seed begins with.
+# Small weights let the reference's small learning rate change much, whatever head a seed draws.
 WEIGHT_DECAY = 0.5
 INITIAL_STD = 0.08
-# A final norm that starts with a high gain learns faster, and makes the small steps of finetuning count in the head.
+# A high initial gain of the final norm speeds up pretraining, and scales the updates of the head.
 INITIAL_FINAL_GAIN = 4.0
 
 
 class LanguageModel(nn.Module):
-    """GPT-2 with its token embedding as output layer; parameters carry the names of the Hugging Face checkpoints."""
+    """GPT-2 with its token embedding as output layer; parameters have the names of the Hugging Face files."""
 
     def __init__(self, model: ModelConfig, vocabulary: int):
         super().__init__()
@@ -47,7 +47,7 @@ class LanguageModel(nn.Module):
 
 
 def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> tuple[float, float]:
-    """Pretrain a miniature and write it as a checkpoint; the same one for the same seed and number of threads.
+    """Pretrain a miniature and write its weights; the same seed and number of threads give the same file.
 
     Returns: the loss of the first batch and the mean loss of the last ten.
     """
@@ -60,7 +60,7 @@ def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> t
     first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
     print(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after", file=sys.stderr)
     with write_whole(path) as partial:
-        partial.write_bytes(save(_checkpoint(language_model, model, tokens, generator), metadata={"format": "pt"}))
+        partial.write_bytes(save(_weights_file(language_model, model, tokens, generator), metadata={"format": "pt"}))
     return first, last
 
 
@@ -76,7 +76,7 @@ def _initialise(language_model: LanguageModel, generator: torch.Generator) -> No
 
 
 def _train(language_model: LanguageModel, batches: Tensor) -> list[float]:
-    """One step a batch of [steps, B, T + 1].
+    """Train one step on each of the batches, int64 [steps, B, T + 1].
 
     Returns: the loss of every batch.
     """
@@ -99,12 +99,12 @@ def _train(language_model: LanguageModel, batches: Tensor) -> list[float]:
     return losses
 
 
-def _checkpoint(
+def _weights_file(
     language_model: LanguageModel, model: ModelConfig, tokens: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Every tensor of a Hugging Face GPT-2 file, the attention masks included.
+    """Every tensor of a Hugging Face GPT-2 file, including the attention masks.
 
-    Tokens that the text lacks keep an embedding as it was before pretraining.
+    Tokens that do not occur in the text keep their initial embedding.
     """
     tensors = {name: tensor.contiguous() for name, tensor in language_model.state_dict().items()}
     learned = tensors["wte.weight"]

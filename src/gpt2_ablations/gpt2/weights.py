@@ -1,4 +1,4 @@
-"""GPT-2 weights, a part at a time: from a safetensors file, mapped and not copied, or drawn from a seed."""
+"""GPT-2 weights, a part at a time: from a safetensors file, which is mapped, or drawn from a seed."""
 
 import math
 import re
@@ -15,13 +15,13 @@ from ..common.errors import InputError
 from ..settings.constants import VOCABULARY_SIZE
 from ..settings.models import ModelConfig
 
-# The causal masks some files hold, and the output layer, which is the token embedding again.
+# Causal masks, which some files hold, and the output layer, which is the token embedding.
 NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight")
 FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
 class Weights(Protocol):
-    """A source of weights. Parts are asked for from the bottom up; names are those of `Classifier`'s parameters."""
+    """Weights by part, read from the lowest to the highest. Names are those of `Classifier`'s parameters."""
 
     def embeddings(self) -> dict[str, Tensor]: ...
 
@@ -31,7 +31,7 @@ class Weights(Protocol):
 
 
 def block_shapes(c: int) -> dict[str, tuple[int, ...]]:
-    """The tensors of one block, without the `h.N.` before their names."""
+    """Name, without its `h.N.` prefix, and shape of every tensor of a block."""
     return {
         "ln_1.weight": (c,),
         "ln_1.bias": (c,),
@@ -49,7 +49,7 @@ def block_shapes(c: int) -> dict[str, tuple[int, ...]]:
 
 
 def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a GPT-2 of these dimensions, in the files' order of data flow."""
+    """Name and shape of every weight of a GPT-2 of these dimensions, in the order of data flow."""
     c = model.n_embd
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (VOCABULARY_SIZE, c), "wpe.weight": (model.n_positions, c)}
     for index in range(model.n_layer):
@@ -58,10 +58,10 @@ def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 class PretrainedWeights:
-    """Weights in a safetensors file in the layout of the Hugging Face GPT-2 files.
+    """Pretrained weights: a safetensors file in the layout of the Hugging Face GPT-2 files.
 
-    Names may carry the `transformer.` prefix. Half-precision tensors are read as float32. Every part opens the file
-    again, so that its pages are unmapped as soon as its tensors are dropped.
+    Names may have the prefix `transformer.`. Half-precision tensors are read as float32. The file is opened for each
+    part, so that its pages are unmapped when the part's tensors are dropped.
 
     Raises:
         InputError: the file is missing or damaged, or a tensor is missing, extra, of another shape or type.
@@ -121,7 +121,7 @@ class PretrainedWeights:
 
 
 def check_pretrained_weights(path: str | Path, model: ModelConfig) -> None:
-    """Read a checkpoint once.
+    """Read all weights of a file.
 
     Raises:
         InputError: as `PretrainedWeights`, or a tensor holds a number that is not finite.
@@ -136,9 +136,9 @@ def check_pretrained_weights(path: str | Path, model: ModelConfig) -> None:
 
 
 class RandomWeights:
-    """Weights drawn from a seed in the reference's order, with PyTorch's own default initialisation.
+    """Weights drawn from a seed in the reference's order, with PyTorch's default initialisation.
 
-    A part that is asked for out of turn is drawn from the stream's start again.
+    A part that is read out of order is drawn from the start of the stream again.
     """
 
     def __init__(self, model: ModelConfig, seed: int):
@@ -161,7 +161,7 @@ class RandomWeights:
     def block(self, index: int) -> dict[str, Tensor]:
         if index < self._next_block or self._next_block < 0:
             self.embeddings()
-        # The blocks below are drawn too, to get to this one.
+        # The random numbers of the blocks below come first.
         for _ in range(self._next_block, index):
             self._draw_linears()
         self._next_block = index + 1
@@ -192,7 +192,7 @@ NORM_START = {"weight": torch.ones, "bias": torch.zeros}
 
 
 def draw_linear(n_in: int, n_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """PyTorch's default linear layer, drawn as [out, in] and then seen as [in, out]; then its bias [out]."""
+    """PyTorch's default linear layer: its weight, drawn as [out, in] and viewed as [in, out], and its bias [out]."""
     weight = nn.init.kaiming_uniform_(torch.empty(n_out, n_in), a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(n_in)
     return weight.t(), nn.init.uniform_(torch.empty(n_out), -bound, bound, generator=generator)

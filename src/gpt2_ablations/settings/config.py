@@ -61,7 +61,7 @@ class DatasetConfig(_Schema):
         list[Source],
         option(
             "Where the messages come from, tried in order: a zip that holds `SMSSpamCollection`, or the bare file",
-            allowed="a list of https addresses and paths",
+            allowed="a list of one or more https addresses and paths",
             example=["my_texts.tsv"],
             min_length=1,
         ),
@@ -167,14 +167,14 @@ class Config(_Schema):
     ]
     comparisons: Annotated[
         PathText,
-        option("The file with the questions: which rows each compares", allowed="a path", example="q.yaml"),
+        option("The file with the questions: which rows each compares", allowed="a path", example="my_questions.yaml"),
     ]
     seeds: Annotated[
         list[Seed],
         option(
             "Each row runs once with each seed. The table then shows `mean% ± standard deviation`. The split keeps its"
             " own seed",
-            allowed="a list of integers from 0",
+            allowed="a list of one or more integers from 0",
             example=[123, 1, 2],
             min_length=1,
         ),
@@ -182,7 +182,7 @@ class Config(_Schema):
     ]
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
-        option("Where to compute; `auto` is the best device of the machine", example="cpu"),
+        option("Where to compute; `auto` is the best device that the machine has", example="cpu"),
     ]
     precision: Annotated[
         Literal["float32", "tf32", "bfloat16"],

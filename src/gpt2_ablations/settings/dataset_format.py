@@ -7,11 +7,12 @@ DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";"}
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """How a messages file is written; the defaults are those of the SMS Spam Collection.
+    """How a file of labelled texts is written; the defaults are those of the SMS Spam Collection.
 
-    delimiter: a key of `DELIMITERS`.
-    label_column, text_column: names in the file's first line; None for a file without one: a label, then a message.
-    labels: the names of class 0 and of class 1.
+    Attributes:
+        delimiter: a key of `DELIMITERS`.
+        label_column, text_column: names in the first line; None for a file without them: a label, then a text.
+        labels: the names of class 0 and class 1.
     """
 
     delimiter: str = "tab"

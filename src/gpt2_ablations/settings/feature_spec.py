@@ -1,4 +1,4 @@
-"""What the frozen part of a row is, and by which name its hidden states can be shared."""
+"""What the frozen layers of a row compute, and the identity under which rows share their features."""
 
 import hashlib
 import json
@@ -14,13 +14,14 @@ from .models import ModelConfig
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The frozen part of a row, without anything the trained part alone depends on.
+    """What the frozen layers of a row compute, without the options that only the trained layers use.
 
-    blocks: how many blocks are run; n_layer means the final norm too, and one vector a message is kept.
-    attended: the positions that are run, as `Experiment.attended`.
-    kept: every attended position, or for the final hidden state the one that is read, or the mean.
-    context_length: as the row states it; None without padding.
-    seed: of random weights; None for pretrained ones.
+    Attributes:
+        blocks: how many blocks are computed; n_layer includes the final norm, and one vector an example is kept.
+        attended: the positions that are computed, as `Experiment.attended`.
+        kept: `all` of them; or of the final hidden states the pooled position, or the `mean`.
+        context_length: as the row states it; None without padding.
+        seed: of random weights; None for pretrained ones.
     """
 
     model_size: str
@@ -33,7 +34,7 @@ class FeatureSpec:
     seed: int | None
 
     def experiment(self) -> Experiment:
-        """A row that attends to the same positions: what is cut and padded follows from it."""
+        """A row that attends to the same positions: it determines how examples are cut and padded."""
         position: Literal["first", "last", "flexible"] = "last"
         if self.kept == "all":
             attended: dict[str, Literal["first", "last", "flexible"]]
@@ -53,7 +54,7 @@ class FeatureSpec:
 
 
 def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:
-    """What a row needs of its frozen part; None if it trains or adapts the embeddings or every block."""
+    """The features that a row uses; None if it trains or adapts every block, and so has no frozen layers."""
     blocks = experiment.n_frozen_blocks(model.n_layer)
     if blocks is None:
         return None
@@ -93,8 +94,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
 
 def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
     """Positions whose hidden states, with the work on a chunk, take so many MiB."""
-    # A chunk's largest tensors: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms and
-    # sums (4 C); with them stands one block of weights (12 C^2).
+    # The largest tensors of a chunk: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms
+    # and sums (4 C). One block of weights (12 C^2) is in memory with them.
     c = model.n_embd
     work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
     return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - work) // (4 * c))

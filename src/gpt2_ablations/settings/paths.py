@@ -1,4 +1,4 @@
-"""Where everything lies below the results folder."""
+"""The paths of all files in the results folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from .models import model_folder
 
 DEMO_FOLDER = "results/demo/generated"
-# In a run's folder: the layers that it trained, if they are kept.
+# The saved model, in a run's folder.
 MODEL_FILE = "model.safetensors"
 
 
@@ -48,7 +48,7 @@ class Paths:
         return self._path("rows", row, f"seed-{seed}")
 
     def checkpoint(self, run: Path) -> Path:
-        """Where the training whose results go to the folder `run` keeps its checkpoint."""
+        """The checkpoint of the training whose results are written to the folder `run`."""
         return self._path("checkpoints", f"{self._in_one_word(run)}.safetensors")
 
     @property
@@ -56,7 +56,7 @@ class Paths:
         return self._path("progress")
 
     def progress(self, made: Path) -> Path:
-        """Where the job that makes a file, or a run's folder, says how far it is."""
+        """The progress file of the job that makes a file, or a run's folder."""
         return self.all_progress / f"{self._in_one_word(made)}.json"
 
     def _in_one_word(self, path: Path) -> str:

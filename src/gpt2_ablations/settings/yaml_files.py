@@ -1,4 +1,4 @@
-"""Reads YAML strictly: a key may stand only once, and keys are text as written (`1`, `01`, `yes`)."""
+"""Reads YAML strictly: duplicate keys are refused, and keys are text as written (`1`, `01`, `yes`)."""
 
 from pathlib import Path
 
@@ -17,9 +17,7 @@ class _StrictLoader(yaml.SafeLoader):
                 raise InputError(f"line {line}: a key must be plain text")
             key = key_node.value
             if key in mapping:
-                raise InputError(
-                    f"line {line}: key '{key}' stands twice (first in line {lines[key]}); keep one of the two"
-                )
+                raise InputError(f"line {line}: duplicate key '{key}' (first in line {lines[key]}); keep one of them")
             mapping[key], lines[key] = self.construct_object(value_node, deep=deep), line
         return mapping
 
