@@ -1,4 +1,4 @@
-"""The device on which the tests of numbers compute: the processor, or a GPU in `make test-gpu`."""
+"""The device on which the tests of numbers compute: the CPU, or a GPU in `make test-gpu`."""
 
 import os
 

@@ -1,19 +1,20 @@
-"""What tests of jobs on GPUs share."""
+"""Helpers for tests of jobs on GPUs."""
 
 import subprocess
 from pathlib import Path
 
-from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_GPUS
+from gpt2_ablations.common.gpus import LOCK_FOLDER_VARIABLE, SHARE_GPUS_VARIABLE
 from tests.conftest import environment
 
 
 def job_environment(locks: Path) -> dict[str, str]:
-    """Of a job that may take any GPU, and shares them with the jobs of its own test alone."""
-    mine = {key: value for key, value in environment().items() if key not in ("CUDA_VISIBLE_DEVICES", SHARE_GPUS)}
-    return mine | {LOCK_FOLDER: str(locks)}
+    """The environment of a job that may take any GPU, with a lock folder of its own test."""
+    left_out = ("CUDA_VISIBLE_DEVICES", SHARE_GPUS_VARIABLE)
+    kept = {key: value for key, value in environment().items() if key not in left_out}
+    return kept | {LOCK_FOLDER_VARIABLE: str(locks)}
 
 
-def tell(process: subprocess.Popen) -> None:
-    """Let a job give its GPU back: a line of input."""
+def send_line(process: subprocess.Popen) -> None:
+    """Write a line to the standard input of a job: the signal to release its GPU."""
     process.stdin.write("\n")
     process.stdin.flush()

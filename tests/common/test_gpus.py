@@ -1,4 +1,4 @@
-"""GPUs: which ones a job sees, and that each has one job. A stand-in prints what nvidia-smi prints."""
+"""Which GPUs a job sees, and that each GPU has one job. A script stands in for nvidia-smi."""
 
 import os
 import signal
@@ -10,32 +10,41 @@ import pytest
 from filelock import FileLock, Timeout
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.common.gpus import LOCK_FOLDER, SHARE_GPUS, lock_folder, memory_mb, users, visible_gpus
+from gpt2_ablations.common.gpus import (
+    FORMER_SHARE_GPUS_VARIABLE,
+    LOCK_FOLDER_VARIABLE,
+    SHARE_GPUS_VARIABLE,
+    check_environment,
+    gpu_memory_mb,
+    lock_folder,
+    other_processes,
+    visible_gpus,
+)
 from tests.conftest import environment
-from tests.gpu_jobs import job_environment, tell
+from tests.gpu_jobs import job_environment, send_line
 
 A, B = "GPU-aaaaaaaa-0000-1111-2222-333333333333", "GPU-bbbbbbbb-0000-1111-2222-333333333333"
 SLICES = ["MIG-11111111-aaaa-bbbb-cccc-dddddddddddd", "MIG-22222222-aaaa-bbbb-cccc-dddddddddddd"]
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: {B})\n"
 ONE = TWO.splitlines()[0] + "\n"
 SLICED = TWO + "".join(f"  MIG 3g.20gb     Device  {i}: (UUID: {uuid})\n" for i, uuid in enumerate(SLICES))
-# Takes a GPU, says which, and holds it until its input closes; with a line of input it lets the next job have it.
+# Takes a GPU, prints which one, and holds it until its input is closed. After a line of input it releases the GPU.
 HOLDER = """
 import os, sys
 from gpt2_ablations.common.gpus import release_gpu, take_gpu
-def start_up():
+def start_cuda():
     print("starts CUDA on", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-gpu = take_gpu(say=lambda text: print(text, flush=True), pause=0.05, start_up=start_up)
+gpu = take_gpu(say=lambda text: print(text, flush=True), pause=0.05, start_cuda=start_cuda)
 print("took", gpu and gpu.index, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
 if sys.stdin.readline():
     release_gpu()
-    print("let go", flush=True)
+    print("released", flush=True)
 sys.stdin.read()
 """
 
 
 class Machine:
-    """A pretended machine: its nvidia-smi, and processes that take its GPUs."""
+    """A machine with an imitated nvidia-smi, and jobs that take its GPUs."""
 
     def __init__(self, folder: Path):
         self.folder, self.processes = folder, []
@@ -55,20 +64,22 @@ class Machine:
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         return job_environment(self.folder / "locks") | {"PATH": path} | more
 
-    def shows(self, listed: str) -> None:
-        (self.folder / "list").write_text(listed)
+    def has_gpus(self, listing: str) -> None:
+        """Set the output of `nvidia-smi -L`."""
+        (self.folder / "list").write_text(listing)
 
     def has_memory(self, *lines: str) -> None:
-        """Lines of a GPU's number and its MiB."""
+        """Set the memory of the GPUs: lines with a GPU's number and its MiB."""
         (self.folder / "memory").write_text("".join(f"{line}\n" for line in lines))
 
-    def used(self, *lines: str) -> None:
-        # Renamed into place: a process may be reading it.
+    def has_processes(self, *lines: str) -> None:
+        """Set the processes that compute on GPUs: lines with a GPU's UUID, the process id and the program."""
+        # By renaming, because a job may be reading the file.
         (self.folder / "new").write_text("".join(f"{line}\n" for line in lines))
         (self.folder / "new").rename(self.folder / "users")
 
     def job(self, program: str = HOLDER, **more: str) -> subprocess.Popen:
-        """A process that takes a GPU and holds it."""
+        """Start a process that takes a GPU and holds it."""
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             env=self.environment(**more),
@@ -80,10 +91,10 @@ class Machine:
         return process
 
     def holder(self, program: str = HOLDER) -> subprocess.Popen:
-        """A job that has taken the machine's one GPU."""
-        self.shows(ONE)
+        """Start a job, and wait until it has taken the machine's only GPU."""
+        self.has_gpus(ONE)
         process = self.job(program)
-        assert said(process) == f"took 0 {A}"
+        assert next_line(process) == f"took 0 {A}"
         return process
 
     def stop(self) -> None:
@@ -96,17 +107,17 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    made = Machine(tmp_path)
-    for name, value in made.environment().items():
+    machine = Machine(tmp_path)
+    for name, value in machine.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv(SHARE_GPUS, raising=False)
-    yield made
-    made.stop()
+    monkeypatch.delenv(SHARE_GPUS_VARIABLE, raising=False)
+    yield machine
+    machine.stop()
 
 
-def said(process: subprocess.Popen) -> str:
-    """Its next line; a test that waits for one in vain is stopped from outside."""
+def next_line(process: subprocess.Popen) -> str:
+    """The next line that a job prints."""
     return process.stdout.readline().strip()
 
 
@@ -123,7 +134,7 @@ def test_a_machine_without_nvidia_smi_or_driver_has_no_gpus(machine, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "listed, chosen, uuids",
+    "listing, chosen, uuids",
     [
         (TWO, None, [A, B]),
         (TWO, "1", [B]),
@@ -141,15 +152,15 @@ def test_a_machine_without_nvidia_smi_or_driver_has_no_gpus(machine, monkeypatch
         (SLICED, "0", [A]),
     ],
 )
-def test_cuda_visible_devices_names_gpus_by_number_uuid_or_slice(machine, monkeypatch, listed, chosen, uuids):
-    machine.shows(listed)
+def test_cuda_visible_devices_names_gpus_by_number_uuid_or_slice(machine, monkeypatch, listing, chosen, uuids):
+    machine.has_gpus(listing)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert [gpu.uuid for gpu in visible_gpus()] == uuids
 
 
 @pytest.mark.parametrize(
-    "listed, chosen, memory",
+    "listing, chosen, memory",
     [
         (TWO, None, [40960, 81920]),
         (TWO, "1", [81920]),
@@ -159,47 +170,47 @@ def test_cuda_visible_devices_names_gpus_by_number_uuid_or_slice(machine, monkey
         (SLICED, SLICES[1], [19073]),
     ],
 )
-def test_memory_is_that_of_the_gpus_and_slices_a_job_may_take(machine, monkeypatch, listed, chosen, memory):
-    machine.shows(listed)
+def test_gpu_memory_is_that_of_the_gpus_and_slices_that_a_job_may_take(machine, monkeypatch, listing, chosen, memory):
+    machine.has_gpus(listing)
     machine.has_memory("0, 40960", "1, 81920")
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert memory_mb() == memory
+    assert gpu_memory_mb() == memory
 
 
-def test_a_gpu_that_does_not_say_its_memory_is_left_out(machine):
-    machine.shows(TWO)
+def test_a_gpu_whose_memory_is_unknown_is_left_out(machine):
+    machine.has_gpus(TWO)
     machine.has_memory("0, [N/A]", "1, 81920")
-    assert memory_mb() == [81920]
+    assert gpu_memory_mb() == [81920]
 
 
-def test_who_computes_on_a_gpu_is_read_from_nvidia_smi(machine):
-    machine.used(f"{A}, 4711, python", f"{B}, 4712, [Not Found]")
-    assert users() == {A: ["python (process 4711)"], B: ["[Not Found] (process 4712)"]}
+def test_other_processes_are_read_from_nvidia_smi(machine):
+    machine.has_processes(f"{A}, 4711, python", f"{B}, 4712, [Not Found]")
+    assert other_processes() == {A: ["python (process 4711)"], B: ["[Not Found] (process 4712)"]}
 
 
 def test_two_jobs_take_two_gpus_and_a_third_waits_for_the_first_to_end(machine):
-    machine.shows(TWO)
+    machine.has_gpus(TWO)
     first, second = machine.job(), machine.job()
-    took = {said(first), said(second)}
+    took = {next_line(first), next_line(second)}
     assert took == {f"took 0 {A}", f"took 1 {B}"}
     third = machine.job()
-    assert said(third) == "waiting for a GPU: GPU 0 is held by another job; GPU 1 is held by another job"
+    assert next_line(third) == "waiting for a GPU: GPU 0 is held by another job; GPU 1 is held by another job"
     first.stdin.close()
     first.wait()
-    assert said(third) in took
+    assert next_line(third) in took
 
 
 def test_a_killed_job_s_gpu_is_free_at_once(machine):
     first = machine.holder()
     second = machine.job()
-    assert said(second).startswith("waiting")
+    assert next_line(second).startswith("waiting")
     first.send_signal(signal.SIGKILL)
-    assert said(second) == f"took 0 {A}"
+    assert next_line(second) == f"took 0 {A}"
 
 
 def test_many_jobs_never_share_a_gpu(machine):
-    machine.shows(TWO)
+    machine.has_gpus(TWO)
     diary = machine.folder / "diary"
     program = HOLDER.replace(
         "sys.stdin.read()",
@@ -221,118 +232,133 @@ note("begin"); time.sleep(0.2); note("end")
     assert len(lines) == 12
 
 
-def test_the_next_job_starts_cuda_while_it_waits_and_gets_the_gpu_before_the_first_one_ends(machine):
+def test_the_next_job_starts_cuda_while_it_waits_and_takes_the_gpu_before_the_first_job_ends(machine):
     machine.has_memory("0, 81559")
     first = machine.holder()
     second = machine.job()
-    assert said(second) == "waiting for a GPU: GPU 0 is held by another job"
-    assert said(second) == f"starts CUDA on {A}"
-    # Both are seen on the GPU now, and neither keeps the other from it.
-    machine.used(f"{A}, {first.pid}, python", f"{A}, {second.pid}, python")
-    tell(first)
-    assert said(first) == "let go"
-    assert said(second) == f"took 0 {A}"
+    assert next_line(second) == "waiting for a GPU: GPU 0 is held by another job"
+    assert next_line(second) == f"starts CUDA on {A}"
+    # nvidia-smi lists both jobs now, and neither keeps the other from the GPU.
+    machine.has_processes(f"{A}, {first.pid}, python", f"{A}, {second.pid}, python")
+    send_line(first)
+    assert next_line(first) == "released"
+    assert next_line(second) == f"took 0 {A}"
     assert first.poll() is None
 
 
-@pytest.mark.parametrize("listed, memory", [(ONE, ["0, 24576"]), (TWO, ["0, 81559", "1, 81559"])])
-def test_cuda_is_not_started_early_on_a_gpu_without_room_or_where_there_are_several(machine, listed, memory):
-    machine.shows(listed)
+@pytest.mark.parametrize("listing, memory", [(ONE, ["0, 24576"]), (TWO, ["0, 81559", "1, 81559"])])
+def test_cuda_is_not_started_early_on_a_small_gpu_or_with_several_gpus(machine, listing, memory):
+    machine.has_gpus(listing)
     machine.has_memory(*memory)
-    holders = [machine.job() for _ in listed.splitlines()]
-    taken = sorted(said(holder) for holder in holders)
+    holders = [machine.job() for _ in listing.splitlines()]
+    taken = sorted(next_line(holder) for holder in holders)
     waiting = machine.job()
-    assert said(waiting).startswith("waiting for a GPU: ")
+    assert next_line(waiting).startswith("waiting for a GPU: ")
     holders[0].kill()
-    assert said(waiting) in taken
+    assert next_line(waiting) in taken
 
 
-def test_a_gpu_without_room_stays_a_job_s_until_it_ends(machine):
+def test_a_small_gpu_is_held_until_its_job_ends(machine):
     first = machine.holder()
     second = machine.job()
-    assert said(second).startswith("waiting")
-    tell(first)
-    assert said(first) == "let go"
+    assert next_line(second).startswith("waiting")
+    send_line(first)
+    assert next_line(first) == "released"
     with pytest.raises(Timeout):
         FileLock(machine.folder / "locks" / f"{A}.lock").acquire(timeout=0.2)
     first.stdin.close()
     first.wait()
-    assert said(second) == f"took 0 {A}"
+    assert next_line(second) == f"took 0 {A}"
 
 
-def test_a_job_that_is_still_writing_keeps_no_newcomer_from_the_gpu(machine):
+def test_a_job_that_still_writes_its_results_keeps_no_other_job_from_the_gpu(machine):
     machine.has_memory("0, 81559")
     first = machine.holder()
-    machine.used(f"{A}, {first.pid}, python")
-    tell(first)
-    assert said(first) == "let go"
-    assert said(machine.job()) == f"took 0 {A}"
+    machine.has_processes(f"{A}, {first.pid}, python")
+    send_line(first)
+    assert next_line(first) == "released"
+    assert next_line(machine.job()) == f"took 0 {A}"
 
 
-def test_another_program_of_this_user_is_someone_else(machine):
-    machine.shows(ONE)
+def test_another_program_of_this_user_keeps_a_job_from_the_gpu(machine):
+    machine.has_gpus(ONE)
     other = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     machine.processes.append(other)
-    machine.used(f"{A}, {other.pid}, sleep")
-    assert said(machine.job()).startswith(f"waiting for a GPU: GPU 0 is used by sleep (process {other.pid})")
+    machine.has_processes(f"{A}, {other.pid}, sleep")
+    assert next_line(machine.job()).startswith(f"waiting for a GPU: GPU 0 is used by sleep (process {other.pid})")
 
 
-def test_a_process_takes_its_gpu_again_though_it_is_seen_there(machine):
+def test_a_process_takes_its_gpu_again_although_nvidia_smi_lists_it_there(machine):
     machine.has_memory("0, 81559")
     program = HOLDER.replace("sys.stdin.read()", "print(take_gpu(say=print).index, flush=True)")
     job = machine.holder(program)
-    machine.used(f"{A}, {job.pid}, python")
-    tell(job)
-    assert [said(job), said(job)] == ["let go", "0"]
+    machine.has_processes(f"{A}, {job.pid}, python")
+    send_line(job)
+    assert [next_line(job), next_line(job)] == ["released", "0"]
 
 
-def test_a_gpu_on_which_others_compute_is_passed_over(machine):
-    machine.shows(TWO)
-    machine.used(f"{A}, 4711, python")
-    assert said(machine.job()) == f"took 1 {B}"
+def test_a_gpu_on_which_another_program_computes_is_not_taken(machine):
+    machine.has_gpus(TWO)
+    machine.has_processes(f"{A}, 4711, python")
+    assert next_line(machine.job()) == f"took 1 {B}"
 
 
-def test_a_job_waits_for_others_to_leave_and_says_who_and_what_to_do(machine):
-    machine.shows(ONE)
-    machine.used(f"{A}, 4711, /usr/bin/python")
+def test_a_job_waits_for_other_programs_and_names_them_and_the_remedy(machine):
+    machine.has_gpus(ONE)
+    machine.has_processes(f"{A}, 4711, /usr/bin/python")
     job = machine.job()
-    assert said(job) == (
-        f"waiting for a GPU: GPU 0 is used by /usr/bin/python (process 4711); {SHARE_GPUS}=1 shares it"
+    assert next_line(job) == (
+        f"waiting for a GPU: GPU 0 is used by /usr/bin/python (process 4711); {SHARE_GPUS_VARIABLE}=1 shares it"
     )
-    machine.used()
-    assert said(job) == f"took 0 {A}"
+    machine.has_processes()
+    assert next_line(job) == f"took 0 {A}"
 
 
-@pytest.mark.parametrize("told", [{SHARE_GPUS: "1"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": A}])
-def test_a_gpu_of_others_is_taken_when_told(machine, told):
-    machine.shows(TWO)
-    machine.used(f"{A}, 4711, python", f"{B}, 4712, python")
-    assert said(machine.job(**told)) == f"took 0 {A}"
+@pytest.mark.parametrize(
+    "variables", [{SHARE_GPUS_VARIABLE: "1"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": A}]
+)
+def test_a_gpu_of_other_programs_is_taken_if_the_environment_says_so(machine, variables):
+    machine.has_gpus(TWO)
+    machine.has_processes(f"{A}, 4711, python", f"{B}, 4712, python")
+    assert next_line(machine.job(**variables)) == f"took 0 {A}"
 
 
 def test_a_named_gpu_still_has_one_job_of_this_program(machine):
-    machine.shows(TWO)
-    assert said(machine.job(CUDA_VISIBLE_DEVICES="1")) == f"took 1 {B}"
-    assert said(machine.job(CUDA_VISIBLE_DEVICES="1")) == "waiting for a GPU: GPU 1 is held by another job"
+    machine.has_gpus(TWO)
+    assert next_line(machine.job(CUDA_VISIBLE_DEVICES="1")) == f"took 1 {B}"
+    assert next_line(machine.job(CUDA_VISIBLE_DEVICES="1")) == "waiting for a GPU: GPU 1 is held by another job"
 
 
-def test_a_slice_is_taken_by_its_own_name(machine):
-    machine.shows(SLICED)
-    assert said(machine.job(CUDA_VISIBLE_DEVICES=SLICES[1])) == f"took 1 {SLICES[1]}"
+def test_a_slice_is_taken_by_its_uuid(machine):
+    machine.has_gpus(SLICED)
+    assert next_line(machine.job(CUDA_VISIBLE_DEVICES=SLICES[1])) == f"took 1 {SLICES[1]}"
 
 
 def test_without_a_gpu_nothing_is_taken(machine):
-    assert said(machine.job()) == "took None None"
+    assert next_line(machine.job()) == "took None None"
 
 
-def test_a_lock_folder_that_cannot_be_made_is_a_mistake_in_one_line(machine, monkeypatch):
+def test_a_lock_folder_that_cannot_be_created_is_an_input_error(machine, monkeypatch):
     (machine.folder / "file").touch()
-    monkeypatch.setenv(LOCK_FOLDER, str(machine.folder / "file"))
-    with pytest.raises(InputError, match=f"{LOCK_FOLDER} names a folder"):
+    monkeypatch.setenv(LOCK_FOLDER_VARIABLE, str(machine.folder / "file"))
+    with pytest.raises(InputError, match=f"set {LOCK_FOLDER_VARIABLE} to another folder"):
         lock_folder()
 
 
-def test_a_job_on_the_processor_computes_with_the_threads_it_is_given():
+@pytest.mark.parametrize("value", ["1", ""])
+def test_the_former_name_of_a_variable_is_refused_with_the_new_one(monkeypatch, value):
+    monkeypatch.delenv(FORMER_SHARE_GPUS_VARIABLE, raising=False)
+    check_environment()
+    monkeypatch.setenv(FORMER_SHARE_GPUS_VARIABLE, value)
+    with pytest.raises(InputError) as raised:
+        check_environment()
+    assert str(raised.value) == (
+        "environment: GPT2_ABLATIONS_SHARE_CARDS is now called GPT2_ABLATIONS_SHARE_GPUS;"
+        " unset GPT2_ABLATIONS_SHARE_CARDS, and set GPT2_ABLATIONS_SHARE_GPUS=1 to share GPUs with other programs"
+    )
+
+
+def test_a_job_on_the_cpu_uses_the_threads_of_omp_num_threads():
     program = "from gpt2_ablations.common.torch_setup import set_up_torch; import torch; set_up_torch('float32');"
     program += "print(torch.get_num_threads())"
     for threads in ("1", "2"):

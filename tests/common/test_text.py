@@ -1,9 +1,18 @@
-"""Times, sizes and tables as people read them."""
+"""Durations, sizes, tables and other text for a terminal."""
 
 import pytest
 
-from gpt2_ablations.common.text_table import bar, listed, paragraph, shorten, shorten_middle, text_table
-from gpt2_ablations.common.units import duration, file_size, memory
+from gpt2_ablations.common.text import (
+    bar,
+    duration,
+    file_size,
+    listed,
+    memory,
+    paragraph,
+    shorten,
+    shorten_middle,
+    text_table,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,27 +52,27 @@ def test_memory_is_binary(mebibytes, text):
     assert memory(mebibytes) == text
 
 
-def test_a_table_lines_up_and_numbers_stand_to_the_right():
+def test_a_table_is_aligned_with_numbers_to_the_right():
     assert text_table(["row", "time"], [["1", "5 s"], ["10", "12 min"]], right=[1]) == (
         "row    time\n1       5 s\n10   12 min"
     )
 
 
-def test_a_wide_table_is_cut_where_it_is_widest_to_80_columns():
+def test_the_widest_columns_of_a_table_are_shortened_to_fit_80_columns():
     rows = [["1", "m" * 70, "t" * 40, "123.4 GiB"]]
     lines = text_table(["row", "model", "trains", "memory"], rows, right=[3]).splitlines()
     assert max(map(len, lines)) == 80
     assert lines[1].startswith("1 ") and lines[1].endswith("123.4 GiB") and lines[1].count("…") == 2
 
 
-def test_texts_are_shortened_visibly():
+def test_shortened_texts_have_an_ellipsis():
     assert shorten("abcdef", 6) == "abcdef" and shorten("abcdef", 4) == "abc…"
     assert shorten_middle("https://example.org/file.zip", 15) == "https:/…ile.zip"
     assert len(shorten_middle("x" * 100, 44)) == 44
     assert listed(["1", "2", "3"], 2) == "1, 2 and 1 more" and listed(["1"]) == "1"
 
 
-def test_a_paragraph_leaves_paths_whole():
+def test_a_paragraph_does_not_break_paths():
     lines = paragraph("see " + "/a/long/path" * 10 + " and the words after it " * 5, "  ").splitlines()
     assert "/a/long/path" * 10 in [line.strip() for line in lines]
     assert all(len(line) <= 80 for line in lines if "/a/long" not in line)

@@ -1,4 +1,4 @@
-"""Device names as the table shows them."""
+"""The choice of the device, and its short name for the table."""
 
 import pytest
 
@@ -27,10 +27,10 @@ from gpt2_ablations.common.torch_setup import select_device
         ("", "CPU"),
     ],
 )
-def test_a_device_name_is_cut_to_what_the_table_has_room_for(name, short):
+def test_a_device_name_is_shortened_for_the_table(name, short):
     assert short_device_name(name) == short
 
 
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(InputError, match="device is 'mps', which this machine lacks; allowed here: auto, cpu"):
+def test_a_device_that_the_machine_does_not_have_is_refused():
+    with pytest.raises(InputError, match="device is 'mps', which this machine does not have; allowed here: auto, cpu"):
         select_device("mps")

@@ -1,4 +1,4 @@
-"""The splits: how many, from what, and which files are refused."""
+"""The splits of the messages file, and the files that are refused."""
 
 import csv
 
@@ -6,7 +6,7 @@ import pytest
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.dataset import parse_messages, read_split, split_messages
-from gpt2_ablations.settings.dataset_format import MessagesFormat
+from gpt2_ablations.settings.dataset_format import DatasetFormat
 
 
 def messages(path, ham: int, spam: int, extra: str = ""):
@@ -26,16 +26,16 @@ def test_classes_are_balanced_and_cut_70_10_20(tmp_path):
     assert labels.count(0) == labels.count(1) == 50
 
 
-def test_the_larger_class_is_drawn_from_also_when_it_is_spam(tmp_path):
+def test_the_larger_class_is_sampled_also_if_it_is_spam(tmp_path):
     split_messages(messages(tmp_path / "m", ham=20, spam=70), tmp_path)
     labels = [label for name in ("train", "validation", "test") for label in read_split(tmp_path / f"{name}.csv")[0]]
     assert labels.count(0) == labels.count(1) == 20
 
 
-def test_no_message_stands_in_two_splits(tmp_path):
+def test_no_message_is_in_two_splits(tmp_path):
     split_messages(messages(tmp_path / "m", ham=50, spam=50), tmp_path)
-    drawn = [text for name in ("train", "validation", "test") for text in texts(tmp_path, name)]
-    assert len(drawn) == len(set(drawn)) == 100
+    sampled = [text for name in ("train", "validation", "test") for text in texts(tmp_path, name)]
+    assert len(sampled) == len(set(sampled)) == 100
 
 
 def test_the_same_messages_give_the_same_splits(tmp_path):
@@ -46,7 +46,7 @@ def test_the_same_messages_give_the_same_splits(tmp_path):
     assert (tmp_path / "a" / "train.csv").read_bytes() == (tmp_path / "b" / "train.csv").read_bytes()
 
 
-def test_a_text_with_commas_and_quotes_survives(tmp_path):
+def test_a_text_with_commas_and_quotes_is_read_back(tmp_path):
     source = messages(tmp_path / "m", ham=10, spam=10, extra='ham\ta, "b" and c\n')
     split_messages(source, tmp_path)
     for name in ("train", "validation", "test"):
@@ -58,15 +58,15 @@ def test_a_text_with_commas_and_quotes_survives(tmp_path):
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"ham\thello\neggs\thello\n", "message 2 has the label 'eggs'; allowed: ham, spam"),
-        (b"ham\thello\nspam\t\n", "message 2 is empty"),
-        (b"ham\thello\nspam\t   \n", "message 2 is empty"),
-        (b"ham\thello\n" * 20, "20 ham and 0 spam messages; at least 10 of each are needed"),
+        (b"ham\thello\neggs\thello\n", "example 2 has the label 'eggs'; allowed: ham, spam"),
+        (b"ham\thello\nspam\t\n", "example 2 is empty"),
+        (b"ham\thello\nspam\t   \n", "example 2 is empty"),
+        (b"ham\thello\n" * 20, "20 ham and 0 spam examples; at least 10 of each are needed"),
         (b"ham\t\xff\xfe\n", "is not UTF-8"),
-        (b"<html><body>no</body></html>\n", "message 1 has the label"),
+        (b"<html><body>no</body></html>\n", "example 1 has the label"),
     ],
 )
-def test_a_file_that_is_no_list_of_messages_is_refused_with_one_line(content, message, tmp_path):
+def test_an_invalid_messages_file_is_refused_with_one_line(content, message, tmp_path):
     file = tmp_path / "messages"
     file.write_bytes(content)
     with pytest.raises(InputError) as error:
@@ -82,7 +82,7 @@ def test_a_missing_split_names_the_command_that_makes_it(tmp_path):
         read_split(tmp_path / "train.csv")
 
 
-REVIEWS = MessagesFormat("comma", label_column="verdict", text_column="review", labels=("bad", "good"))
+REVIEWS = DatasetFormat("comma", label_column="verdict", text_column="review", labels=("bad", "good"))
 HEADER = "id,review,stars,verdict\n"
 
 
@@ -91,11 +91,11 @@ def reviews(bad: int, good: int) -> str:
     return HEADER + "\n".join(lines + [f"{i},a joy,5,good" for i in range(good)]) + "\n"
 
 
-def test_a_csv_file_with_named_columns_and_labels_gives_the_split_of_the_same_messages_without_names(tmp_path):
+def test_named_columns_and_labels_give_the_same_splits_as_the_default_format(tmp_path):
     (tmp_path / "reviews.csv").write_text(reviews(30, 20))
     lines = [f'ham\t"dull, ""slow"" and {i} hours long"' for i in range(30)] + ["spam\ta joy"] * 20
     (tmp_path / "plain.tsv").write_text("\n".join(lines) + "\n")
-    for name, written in {"reviews.csv": REVIEWS, "plain.tsv": MessagesFormat()}.items():
+    for name, written in {"reviews.csv": REVIEWS, "plain.tsv": DatasetFormat()}.items():
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
         assert split_messages(tmp_path / name, folder, written) == {"train": 28, "validation": 4, "test": 8}
@@ -112,14 +112,14 @@ def test_the_first_label_is_class_0(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "12", "1e3", "True"])
-def test_texts_that_look_like_something_else_stay_texts(text):
+def test_texts_that_look_like_numbers_or_missing_values_remain_texts(text):
     content = reviews(10, 10) + f"9,{text},1,bad\n"
     assert parse_messages(content.encode(), "reviews.csv", REVIEWS)["Text"].iloc[-1] == text
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
-def test_the_mark_that_spreadsheets_write_before_the_first_line_is_no_part_of_a_name(start):
-    written = MessagesFormat("semicolon", "class", "text", ("0", "1"))
+def test_a_byte_order_mark_is_not_part_of_a_column_name(start):
+    written = DatasetFormat("semicolon", "class", "text", ("0", "1"))
     content = start + b"class;text\n" + b"0;see you\n1;win\n" * 10
     assert parse_messages(content, "mine.csv", written)["Label"].tolist() == ["0", "1"] * 10
 
@@ -129,15 +129,15 @@ def test_the_mark_that_spreadsheets_write_before_the_first_line_is_no_part_of_a_
     [
         ("", "the file is empty; expected lines of comma-separated columns 'verdict' and 'review'"),
         (HEADER, "the file is empty"),
-        ("id,text,verdict\n", "dataset.text_column is 'review', which does not stand in the first line; allowed: id, "),
-        ("review,review,verdict\n", "column 'review' stands twice in the first line; rename one of the two"),
-        (reviews(10, 10) + "9,fine,3,middling\n", "message 21 has the label 'middling'; allowed: bad, good"),
-        (reviews(10, 10) + "9,,3,good\n", "message 21 is empty; give it a text or remove the line"),
+        ("id,text,verdict\n", "dataset.text_column is 'review', which is not in the first line; allowed: id, "),
+        ("review,review,verdict\n", "duplicate column 'review' in the first line; rename one of them"),
+        (reviews(10, 10) + "9,fine,3,middling\n", "example 21 has the label 'middling'; allowed: bad, good"),
+        (reviews(10, 10) + "9,,3,good\n", "example 21 is empty; give it a text or remove the line"),
         (reviews(10, 10) + "9,fine, really,3,good\n", "Expected 4 fields in line 22, saw 5"),
-        (reviews(10, 9), "10 bad and 9 good messages; at least 10 of each are needed"),
+        (reviews(10, 9), "10 bad and 9 good examples; at least 10 of each are needed"),
     ],
 )
-def test_a_table_that_lacks_something_is_refused_with_one_line(content, message):
+def test_an_invalid_table_is_refused_with_one_line(content, message):
     with pytest.raises(InputError) as error:
         parse_messages(content.encode(), "reviews.csv", REVIEWS)
     assert str(error.value).startswith("reviews.csv: ") and message in str(error.value)

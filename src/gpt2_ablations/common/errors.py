@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can fix."""
+"""Exceptions of this program, and texts that are safe to print."""
 
 import re
 
@@ -7,9 +7,10 @@ _QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)]")
 
 
 class InputError(Exception):
-    """A user's mistake. Its text is one line: where, what was found, what is allowed, what to do.
+    """A mistake that the user can fix; it is printed without a traceback.
 
-    Whatever it quotes stays on that line and shows no secret of an address.
+    Its text is one line: the file or key, what was found, what is allowed, what to do. Control characters become `?`,
+    and addresses lose user, password and query.
     """
 
     def __init__(self, message: str):
@@ -17,15 +18,17 @@ class InputError(Exception):
 
 
 class Superseded(Exception):
-    """A newer job has taken this one's place. It is no failure: a failed job's outputs, by now the other's, would be
-    removed."""
+    """Another job owns these outputs now.
+
+    The job exits with 0, because Snakemake would delete the outputs of a failed job.
+    """
 
 
 def without_secrets(text: str) -> str:
-    """A text whose addresses have lost user, password and query: queries hold tokens."""
+    """A text without the user, password and query of the addresses in it. Queries can hold access tokens."""
     return _QUERY.sub(r"\1…", _USER_AND_PASSWORD.sub("", text))
 
 
 def printable(text: str) -> str:
-    """A text in one line, with `?` for what would break it or could command a terminal."""
+    """A text with `?` for each unprintable character, such as a newline or a terminal's control code."""
     return "".join(character if character.isprintable() else "?" for character in text)

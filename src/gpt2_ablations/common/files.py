@@ -1,4 +1,4 @@
-"""Files appear under their final name only when they are whole, and only if the job that writes them is the newest."""
+"""Atomic writing: a file gets its final name when it is complete, and only from the newest job that writes it."""
 
 import errno
 import os
@@ -8,23 +8,27 @@ from pathlib import Path
 
 from .errors import InputError
 from .logs import stop_if_superseded
-from .partials import partial_path, remove_abandoned
+from .unfinished_files import remove_abandoned, unfinished_path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The unfinished files of this process.
 _unfinished: set[Path] = set()
 
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end, or removed if the block fails.
+    """Write a file atomically.
 
-    Its name keeps two processes that write the same file apart.
+    Yields:
+        A temporary path in the same folder, different for each process. It is renamed to `path` when the block ends,
+        and removed if the block fails.
 
     Raises:
-        InputError: it cannot be written, or a newer job writes it by now.
+        InputError: the file cannot be written.
+        Superseded: another job owns the file now.
     """
     path = Path(path)
-    partial = partial_path(path)
+    partial = unfinished_path(path)
     _unfinished.add(partial)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,38 +39,38 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         stop_if_superseded()
         os.replace(partial, path)
     except OSError as error:
-        # What is written has no name in its error, or the second one; a source that cannot be read has the first.
+        # The block may also read files. An error that names one of those is raised as it is.
         written = {str(error.filename), str(error.filename2)} & {str(file) for file in (partial, *path.parents)}
-        if error.filename is None or written or error.errno in FULL:
+        if error.filename is None or written or error.errno in DISK_FULL:
             raise cannot_be_written(path, error) from None
         raise
     finally:
-        with suppress(OSError):  # of a read-only disk
+        with suppress(OSError):  # a read-only disk
             partial.unlink(missing_ok=True)
         _unfinished.discard(partial)
 
 
 def write_text_whole(path: str | Path, text: str) -> None:
-    """Write a text file so that it is never seen half written."""
+    """Write a text file atomically, in UTF-8. Raises as `write_whole`."""
     with write_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def existing_part(path: Path) -> Path:
-    """A path itself if it exists, or the nearest folder above it that does."""
-    return next(place for place in (path, *path.absolute().parents) if place.exists())
+    """The path itself if it exists, or else the nearest parent folder that exists."""
+    return next(candidate for candidate in (path, *path.absolute().parents) if candidate.exists())
 
 
 def cannot_be_written(path: Path, error: OSError) -> InputError:
-    """What to tell the user when a file cannot be written."""
-    if error.errno in FULL:
+    """The error to raise for a file that cannot be written."""
+    if error.errno in DISK_FULL:
         return InputError(f"{path}: cannot be written: the disk is full; free space, then run the same command again")
     reason = error.strerror or error
     return InputError(f"{path}: cannot be written ({reason}); make its folder writable, then run again")
 
 
 def remove_unfinished() -> None:
-    """Remove what this process has begun to write, before a signal ends it."""
+    """Remove the unfinished files of this process, before a signal ends it."""
     for partial in _unfinished:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

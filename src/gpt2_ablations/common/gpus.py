@@ -1,7 +1,9 @@
-"""One job a GPU: which GPUs this machine shows, and which one a job gets. Nothing here imports torch.
+"""Which GPUs this machine has, and which one a job gets: one job per GPU. Nothing here imports torch.
 
-A GPU is taken by a lock on a file that the operating system drops when the job ends, however it ends. The files lie in
-one folder a user and machine, so that the jobs of all Snakemake runs share the GPUs.
+A job takes a GPU by locking a file, and the operating system releases the lock when the job ends for any reason. The
+lock files are in one folder for each user and machine, so that all invocations of a user share the GPUs.
+
+Sizes are in MiB.
 """
 
 import csv
@@ -19,20 +21,40 @@ from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-LOCK_FOLDER = "GPT2_ABLATIONS_LOCKS"
-SHARE_GPUS = "GPT2_ABLATIONS_SHARE_GPUS"
-PAUSE_SECONDS = 2.0
-# Between two looks at the lock of a GPU that another job holds.
-LOOK_SECONDS = 0.05
-# CUDA itself takes some 500 MiB of a GPU for each process. A GPU of this memory has room for jobs that wait, too.
-ROOMY_MB = 40_000
+# Names of environment variables.
+LOCK_FOLDER_VARIABLE = "GPT2_ABLATIONS_LOCKS"
+SHARE_GPUS_VARIABLE = "GPT2_ABLATIONS_SHARE_GPUS"
+FORMER_SHARE_GPUS_VARIABLE = "GPT2_ABLATIONS_SHARE_CARDS"
+
+# Seconds between two checks whether other programs still use the GPUs.
+PROCESS_POLL_SECONDS = 2.0
+# Seconds between two checks whether another job still holds a GPU.
+LOCK_POLL_SECONDS = 0.05
+# CUDA takes about 500 MiB of a GPU for each process. A GPU of this size has room for waiting jobs, too.
+LARGE_GPU_MB = 40_000
+
+
+def check_environment() -> None:
+    """Refuse the former name of a variable, which would otherwise be ignored.
+
+    Raises:
+        InputError: GPT2_ABLATIONS_SHARE_CARDS is set.
+    """
+    if FORMER_SHARE_GPUS_VARIABLE in os.environ:
+        raise InputError(
+            f"environment: {FORMER_SHARE_GPUS_VARIABLE} is now called {SHARE_GPUS_VARIABLE};"
+            f" unset {FORMER_SHARE_GPUS_VARIABLE}, and set {SHARE_GPUS_VARIABLE}=1 to share GPUs with other programs"
+        )
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a slice of one (MIG): nvidia-smi's number of the GPU, and its own UUID.
+    """A GPU, or a slice of one (MIG).
 
-    slice_gb: a slice's memory in GB, as its profile's name says it.
+    Attributes:
+        index: nvidia-smi's number of the GPU.
+        uuid: of the GPU, or of the slice.
+        slice_gb: the memory of a slice in GB, from the name of its profile; None for a whole GPU.
     """
 
     index: int
@@ -49,10 +71,11 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs a job may take: all, or those that CUDA_VISIBLE_DEVICES names by number, UUID or start of a UUID.
+    """The GPUs that a job may take: all of them, or those that CUDA_VISIBLE_DEVICES names.
 
-    Numbers are nvidia-smi's. As for CUDA, the first entry that names no GPU ends the list. A GPU that is cut into
-    slices is its slices, except where it is named itself: then it is its first slice.
+    The variable lists numbers, as nvidia-smi shows them, and UUIDs or the first characters of UUIDs. As in CUDA, the
+    first entry that names no GPU ends the list. A GPU with slices stands for all its slices if CUDA_VISIBLE_DEVICES is
+    not set, and for its first slice if CUDA_VISIBLE_DEVICES names the GPU.
     """
     if not shutil.which("nvidia-smi"):
         return []
@@ -80,10 +103,10 @@ def _names(entry: str, gpu: Gpu) -> bool:
     return entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)
 
 
-def _parse_list(listed: str) -> list[Gpu]:
+def _parse_list(listing: str) -> list[Gpu]:
     """The GPUs and slices of `nvidia-smi -L`: `GPU 0: NAME (UUID: GPU-…)`, `  MIG 1g.5gb Device 0: (UUID: MIG-…)`."""
     gpus, index = [], 0
-    for line in listed.splitlines():
+    for line in listing.splitlines():
         if number := re.match(r"GPU (\d+):", line):
             index = int(number[1])
         if uuid := re.search(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)", line):
@@ -92,27 +115,37 @@ def _parse_list(listed: str) -> list[Gpu]:
     return gpus
 
 
-def _nvidia_smi(*arguments: str) -> str:
-    """What nvidia-smi prints; nothing where there is no driver."""
-    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+def gpu_memory_mb() -> list[int]:
+    """The memory in MiB of each GPU that a job may take. GPUs whose memory nvidia-smi does not report are left out."""
+    return _memory_mb(visible_gpus())
 
 
-def users() -> dict[str, list[str]]:
-    """Who else computes on each GPU, by its UUID: `NAME (process PID)`. Slices do not say; they have nobody here.
+def _memory_mb(gpus: list[Gpu]) -> list[int]:
+    listing = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if gpus else ""
+    lines = csv.reader(listing.splitlines(), skipinitialspace=True)
+    whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
+    sizes = [gpu.slice_gb * 10**9 // 2**20 if gpu.slice_gb else whole.get(gpu.index) for gpu in gpus]
+    return [size for size in sizes if size is not None]
 
-    This user's own jobs are not among them: they take turns by the locks, and may be seen before and after theirs.
+
+def other_processes() -> dict[str, list[str]]:
+    """Processes of other programs and other users that compute on GPUs.
+
+    This user's jobs are left out: they take turns by the locks, and nvidia-smi may list one before it takes a GPU and
+    after it releases it. nvidia-smi does not list processes by slice, so a slice has none.
+
+    Returns: `NAME (process PID)` of each process, by the UUID of its GPU.
     """
     found: dict[str, list[str]] = {}
-    listed = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")
-    for line in csv.reader(listed.splitlines(), skipinitialspace=True):
-        if len(line) == 3 and not _is_job(line[1]):
+    listing = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name", "--format=csv,noheader")
+    for line in csv.reader(listing.splitlines(), skipinitialspace=True):
+        if len(line) == 3 and not _is_own_job(line[1]):
             found.setdefault(line[0], []).append(f"{line[2]} (process {line[1]})")
     return found
 
 
-def _is_job(pid: str) -> bool:
-    """Whether a process is a command of this program that this user started, as far as this system says."""
+def _is_own_job(pid: str) -> bool:
+    """Whether /proc shows that a process is a command of this program that this user started."""
     process = Path("/proc") / pid
     try:
         return process.stat().st_uid == os.getuid() and b"gpt2_ablations" in (process / "cmdline").read_bytes()
@@ -120,55 +153,74 @@ def _is_job(pid: str) -> bool:
         return False
 
 
+def _nvidia_smi(*arguments: str) -> str:
+    """The output of nvidia-smi; empty if it fails, for example without a driver."""
+    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
 def lock_folder() -> Path:
-    """Where the lock files lie; made if need be, for this user alone.
+    """The folder of the lock files. It is created if it does not exist, readable by this user alone.
 
     Raises:
-        InputError: the folder belongs to someone else or cannot be made.
+        InputError: the folder belongs to another user or cannot be created.
     """
-    folder = Path(os.environ.get(LOCK_FOLDER) or f"/tmp/gpt2-ablations-{os.getuid()}")
+    folder = Path(os.environ.get(LOCK_FOLDER_VARIABLE) or f"/tmp/gpt2-ablations-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat().st_uid
     except OSError as error:
-        raise InputError(f"{folder}: cannot hold lock files ({error.strerror}); {LOCK_FOLDER} names a folder") from None
+        raise InputError(
+            f"{folder}: cannot be used for lock files ({error.strerror}); set {LOCK_FOLDER_VARIABLE} to another folder"
+        ) from None
     if owner != os.getuid():
-        raise InputError(f"{folder}: belongs to another user; {LOCK_FOLDER} names a folder of your own for lock files")
+        raise InputError(
+            f"{folder}: belongs to another user; set {LOCK_FOLDER_VARIABLE} to a folder of your own for lock files"
+        )
     return folder
 
 
 @dataclass(frozen=True)
-class Hold:
-    """A GPU that this process holds. room: whether it is the only one, and others may hold memory there, too."""
+class HeldGpu:
+    """A GPU that this process holds.
+
+    Attributes:
+        gpu: the GPU.
+        lock: its lock. The lock is released when this object is garbage collected.
+        has_room: whether it is the only GPU and large enough for waiting jobs to start CUDA on it.
+    """
 
     gpu: Gpu
     lock: FileLock
-    room: bool
+    has_room: bool
 
 
-# A lock file object that is collected lets go.
-_held: list[Hold] = []
-# GPUs on which this process has computed: nvidia-smi may go on showing it there.
+_held: list[HeldGpu] = []
+# UUIDs of the GPUs on which this process has used CUDA: nvidia-smi may list this process there.
 _used: set[str] = set()
 
 
 def take_gpu(
     say: Callable[[str], None] | None = None,
-    pause: float = PAUSE_SECONDS,
-    start_up: Callable[[], None] = lambda: None,
+    pause: float = PROCESS_POLL_SECONDS,
+    start_cuda: Callable[[], None] = lambda: None,
 ) -> Gpu | None:
-    """Wait for a GPU that no other job holds, take it until `release_gpu`, and let CUDA see it alone.
+    """Wait for a GPU that no other job holds, take it until `release_gpu`, and set CUDA_VISIBLE_DEVICES to it alone.
 
-    A GPU on which others compute is passed over, unless CUDA_VISIBLE_DEVICES names that one GPU or
-    GPT2_ABLATIONS_SHARE_GPUS is set. It must be called before anything else touches CUDA. Later calls in the same
-    process give the same GPU.
+    GPUs on which other programs compute are not taken, unless CUDA_VISIBLE_DEVICES names one GPU alone or
+    GPT2_ABLATIONS_SHARE_GPUS is set. Call this before anything else uses CUDA. Later calls in the same process return
+    the same GPU.
 
     Args:
-        say: told what the job waits for, when that changes; default: standard error.
-        pause: seconds between two looks at who else computes on a GPU.
-        start_up: starts CUDA; called while another job holds the only GPU, if that has room for both.
+        say: called with what the job waits for, when that changes; default: print to standard error.
+        pause: seconds between two checks whether other programs still use the GPUs.
+        start_cuda: called while another job holds the only GPU, if that has room for both, so that CUDA has started
+            when the GPU becomes free.
 
-    Returns: the GPU; None if this machine shows none.
+    Returns: the GPU; None if this machine has none.
+
+    Raises:
+        InputError: as `lock_folder`.
     """
     say = say or (lambda text: print(text, file=sys.stderr, flush=True))
     gpus = visible_gpus()
@@ -176,64 +228,57 @@ def take_gpu(
         return None
     if _held:
         return _held[-1].gpu
-    told = len(gpus) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
-    shared = bool(told or os.environ.get(SHARE_GPUS))
-    room = len(gpus) == 1 and min(_memory_mb(gpus), default=0) >= ROOMY_MB
+    named_alone = len(gpus) == 1 and os.environ.get("CUDA_VISIBLE_DEVICES")
+    share = bool(named_alone or os.environ.get(SHARE_GPUS_VARIABLE))
+    has_room = len(gpus) == 1 and min(_memory_mb(gpus), default=0) >= LARGE_GPU_MB
     folder, said = lock_folder(), None
     while True:
-        taken, waits_for, held_by_jobs = _try(gpus, folder, shared)
+        taken, waits_for, held_by_jobs = _try_to_lock(gpus, folder, share)
         if taken is not None:
-            _held.append(Hold(*taken, room))
+            _held.append(HeldGpu(*taken, has_room))
             _used.add(taken[0].uuid)
             os.environ["CUDA_VISIBLE_DEVICES"] = taken[0].uuid
             return taken[0]
         if waits_for != said:
             say(f"waiting for a GPU: {waits_for}")
             said = waits_for
-        if held_by_jobs and room and gpus[0].uuid not in _used:
+        if held_by_jobs and has_room and gpus[0].uuid not in _used:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0].uuid
-            start_up()
-            # From here on nobody is asked for: it would be this process. A job holds the GPU: it is these jobs' own.
+            start_cuda()
+            # nvidia-smi may list this process from now on, so other processes are no longer looked for.
             _used.add(gpus[0].uuid)
-        time.sleep(LOOK_SECONDS if held_by_jobs else pause)
+        time.sleep(LOCK_POLL_SECONDS if held_by_jobs else pause)
 
 
-def _try(gpus: list[Gpu], folder: Path, shared: bool) -> tuple[tuple[Gpu, FileLock] | None, str, bool]:
-    """The first GPU that is free, and its lock; or none, what stands in the way, and whether that is jobs alone."""
-    in_the_way, elsewhere, held_by_jobs = [], None, True
+def _try_to_lock(gpus: list[Gpu], folder: Path, share: bool) -> tuple[tuple[Gpu, FileLock] | None, str, bool]:
+    """Lock the first free GPU.
+
+    Returns:
+        The GPU and its lock, or None.
+        If None, what the job waits for.
+        If None, whether the GPUs are held by jobs alone.
+    """
+    reasons, elsewhere, held_by_jobs = [], None, True
     for gpu in gpus:
         lock = FileLock(folder / f"{gpu.uuid}.lock", is_singleton=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            in_the_way.append(f"{gpu.name} is held by another job")
+            reasons.append(f"{gpu.name} is held by another job")
             continue
-        if not shared and gpu.uuid not in _used:
-            # Asked after the lock is held: who computes there now is no job of this program's, or a dying one.
-            elsewhere = users() if elsewhere is None else elsewhere
+        if not share and gpu.uuid not in _used:
+            # With the lock held, no other job computes there, except one that is just ending.
+            elsewhere = other_processes() if elsewhere is None else elsewhere
             if others := elsewhere.get(gpu.uuid):
                 lock.release()
                 held_by_jobs = False
-                in_the_way.append(f"{gpu.name} is used by {', '.join(others)}; {SHARE_GPUS}=1 shares it")
+                reasons.append(f"{gpu.name} is used by {', '.join(others)}; {SHARE_GPUS_VARIABLE}=1 shares it")
                 continue
         return (gpu, lock), "", False
-    return None, "; ".join(in_the_way), held_by_jobs
+    return None, "; ".join(reasons), held_by_jobs
 
 
 def release_gpu() -> None:
-    """Let the next job have the GPU. It stays this process's until it ends if there are several, or without room."""
-    if _held and _held[-1].room:
+    """Let the next job take the GPU, if it has room for both. Otherwise this process holds it until it ends."""
+    if _held and _held[-1].has_room:
         _held.pop().lock.release()
-
-
-def memory_mb() -> list[int]:
-    """The memory in MiB of each GPU that a job may take; a slice's as its profile's name says it."""
-    return _memory_mb(visible_gpus())
-
-
-def _memory_mb(gpus: list[Gpu]) -> list[int]:
-    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits") if gpus else ""
-    lines = csv.reader(listed.splitlines(), skipinitialspace=True)
-    whole = {int(line[0]): int(line[1]) for line in lines if len(line) == 2 and line[1].isdecimal()}
-    sizes = [gpu.slice_gb * 10**9 // 2**20 if gpu.slice_gb else whole.get(gpu.index) for gpu in gpus]
-    return [size for size in sizes if size is not None]

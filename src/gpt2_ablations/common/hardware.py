@@ -1,4 +1,4 @@
-"""The machine: its cores, memory and processor. Nothing here imports torch."""
+"""The cores, memory and processor of this machine. Nothing here imports torch."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_memory_mb() -> int:
-    """This machine's memory in MiB, or the limit of the container this process is in, if that is less."""
+    """The memory of this machine in MiB, or the limit of this process's container if that is less."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
@@ -25,13 +25,13 @@ def machine_memory_mb() -> int:
 
 
 def peak_host_memory_mb() -> float:
-    """This process's peak resident memory in MiB, mapped pages included."""
+    """The peak resident memory of this process in MiB, including pages of mapped files."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def processor_name() -> str:
-    """The maker's name of this machine's processor."""
+    """The full name of this machine's processor."""
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -44,9 +44,12 @@ def processor_name() -> str:
 
 
 def short_device_name(name: str) -> str:
-    """The maker's name of a chip, cut to what the table has room for.
+    """The short name of a processor or GPU for the table.
 
-    `NVIDIA A100-SXM4-40GB` becomes `A100`, `AMD EPYC 9B14 96-Core Processor` becomes `AMD EPYC`.
+    Examples: `NVIDIA A100-SXM4-40GB` becomes `A100`, `AMD EPYC 9B14 96-Core Processor` becomes `AMD EPYC`.
+
+    Args:
+        name: the full name, from `processor_name` or torch. If it is empty, the short name is `CPU`.
     """
     name = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*|Processor|with Radeon.*|\d+th Gen", " ", name, flags=re.IGNORECASE)
     words = name.split()

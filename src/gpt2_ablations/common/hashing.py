@@ -1,27 +1,30 @@
-"""Digests of files and texts."""
+"""sha256 digests of files and texts."""
 
 import hashlib
 from pathlib import Path
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file's bytes, 64 hexadecimal digits."""
+    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(text: str) -> str:
-    """A short name of a long text: a rule's parameter that changes when the text does."""
+    """The first 16 hexadecimal digits of a text's sha256: a rule's parameter that changes when the text changes."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def digest_file(weights: Path) -> Path:
-    """The small file beside a weight file that holds its sha256."""
+    """The path of the small file beside a weight file that holds its sha256: `NAME.sha256`."""
     return weights.with_name(weights.name + ".sha256")
 
 
 def weights_digest(weights: Path) -> str:
-    """The sha256 of a weight file: the one beside it, unless the weights are younger."""
+    """The sha256 of a weight file, as 64 hexadecimal digits.
+
+    It is read from `digest_file`, or computed if that is missing or older than the weights.
+    """
     beside = digest_file(weights)
     if beside.is_file() and beside.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
         return beside.read_text().strip()

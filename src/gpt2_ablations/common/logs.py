@@ -1,7 +1,8 @@
-"""A job's log: what it writes to standard error goes to a file, its last word also to the console.
+"""A job's log: standard error goes to a file; the console remains available for progress bars and the final line.
 
-The log also tells whose turn it is. Each job begins a new file under the log's name, so a job that outlived its run,
-and whose place a newer one has taken, finds another file there and stops instead of writing its results.
+The log also shows which job owns the outputs. Each job creates a new file under the log's name. A job that is still
+alive after its invocation was killed, and whose outputs a newer job now writes, finds another file under that name. It
+then stops before it writes a result.
 """
 
 import io
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import Superseded
-from .partials import partial_path, remove_abandoned
+from .unfinished_files import remove_abandoned, unfinished_path
 
 _own_log: Path | None = None
 _console: TextIO | None = None
 
 
 class _Log(io.FileIO):
-    """A full disk costs lines of the log, not the job."""
+    """A log that cannot be written, on a full disk for example, loses lines but does not stop the job."""
 
     def write(self, data: Any) -> int:
         try:
@@ -29,17 +30,17 @@ class _Log(io.FileIO):
 
 
 def log_to(path: str | Path) -> TextIO:
-    """Send standard error, that of C libraries too, to a new file of this name.
+    """Redirect standard error, including that of C libraries, to a new file.
 
-    Returns: the console that standard error was.
+    Returns: the console, which was standard error before.
     """
     global _own_log, _console
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
     _console = console = os.fdopen(os.dup(2), "w", buffering=1)
-    # Renamed, not truncated: an older job goes on writing to the file that it has, and its number is not used again.
-    partial = partial_path(path)
+    # A new file, not a truncated one: an older job keeps its own file open, so the two have different inode numbers.
+    partial = unfinished_path(path)
     log = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     os.replace(partial, path)
     sys.stderr.flush()
@@ -51,18 +52,18 @@ def log_to(path: str | Path) -> TextIO:
 
 
 def stop_if_superseded() -> None:
-    """Stop a job whose place another one has taken.
+    """Stop a job whose outputs another job owns now. Does nothing in a process without a log.
 
     Raises:
         Superseded: the file under the log's name is another job's.
     """
     if _own_log is None:
         return
-    with suppress(OSError):  # a log that was deleted says nothing
+    with suppress(OSError):  # the log was deleted
         if not os.path.samestat(os.stat(_own_log), os.fstat(2)):
-            raise Superseded(f"{_own_log}: a newer job has taken this one's place; nothing of this one is kept")
+            raise Superseded(f"{_own_log}: another job owns these outputs now; this job writes nothing")
 
 
 def progress_stream() -> TextIO:
-    """Where progress bars belong: to the console, also of a job whose standard error goes to its log."""
+    """The stream for progress bars: the console, also for a job whose standard error is its log."""
     return _console or sys.stderr

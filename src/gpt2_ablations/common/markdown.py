@@ -1,9 +1,9 @@
-"""Markdown tables in the reference's layout: left-aligned, every cell padded to the widest of its column."""
+"""Markdown tables in the layout of the reference: left-aligned, cells padded to the width of their column."""
 
 import tabulate
 from tabulate import DataRow, Line, TableFormat
 
-# tabulate's own switch: without it a column is at least two characters wider than its header.
+# By default, tabulate makes each column at least two characters wider than its header.
 tabulate.MIN_PADDING = 0
 
 FORMAT = TableFormat(
@@ -19,10 +19,14 @@ FORMAT = TableFormat(
 
 
 def markdown_table(headers: list[str], rows: list[list[str]], first_width: int = 0) -> str:
-    """A table with a plain dash rule, ending without a newline.
+    """A Markdown table. Pipes in cells are escaped; newlines become spaces.
 
     Args:
-        first_width: the least width of the first column, in characters.
+        headers: one text for each column.
+        rows: one text for each cell.
+        first_width: minimum width of the first column, in characters.
+
+    Returns: the lines, without a newline at the end.
     """
     cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in [headers, *rows]]
     for row in cells:

@@ -1,8 +1,10 @@
-"""How far a job is: a small file below `results/progress` that `status` reads, and that is gone when the job is done.
+"""The progress of a job: a small JSON file below `results/progress`, which `status` reads.
 
-The file is for looking only: it is no output of a rule, nothing is computed from it, and one that cannot be written is
-no reason to stop. It is written at most once a second, renamed into place and not flushed to the disk, and touched by a
-thread of its own between two reports: whoever cannot ask for the process, on another machine, sees that it lives.
+The file is removed when the job is done. It is no output of a rule, and no result depends on it. A job continues if its
+progress file cannot be written.
+
+The file is written at most once a second, atomically but without a flush to the disk. Between two reports a thread
+updates its date, so that `status` on another machine, which cannot see the process, can tell that the job is alive.
 """
 
 import json
@@ -16,19 +18,20 @@ from pathlib import Path
 
 from .errors import InputError, Superseded
 from .logs import stop_if_superseded
-from .partials import partial_path, process_namespace, remove_abandoned
+from .unfinished_files import process_namespace, remove_abandoned, unfinished_path
 
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_BETWEEN_TOUCHES = 20.0
 
-Figures = Callable[[], dict]
+Details = Callable[[], dict]
 
 
 class JobProgress:
     """The progress file of one job.
 
     Args:
-        about: what the job is, such as `job`, `row` and `seed`; part of every report.
+        path: of the progress file.
+        about: identifies the job, by `job`, `row` and `seed` for example; part of every report.
     """
 
     def __init__(self, path: Path, about: dict):
@@ -45,18 +48,23 @@ class JobProgress:
         self._ended = threading.Event()
 
     def begin(self) -> None:
-        """Write the first report and begin to touch the file."""
+        """Write the first report and start the thread that updates the file's date."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(self.path.parent)
         self._write({"state": "running"})
         threading.Thread(target=self._keep_touching, daemon=True).start()
 
-    def report(self, phase: str, done: float, total: float | None, figures: Figures = dict) -> None:
-        """Tell how much of a phase is done; written unless that was done a moment ago.
+    def report(self, phase: str, done: float, total: float | None, details: Details = dict) -> None:
+        """Report how much of a phase is done. Reports within a second of the last written one are left out.
+
+        The first report of a phase and the one that completes it are always written.
 
         Args:
-            figures: asked for what else to write, if it is written.
+            phase: such as `download`, `features` or `training`.
+            done: amount of work done, in any unit.
+            total: amount of work of the phase, in the same unit; None if it is unknown.
+            details: returns further entries of the file; called only if the report is written.
         """
         now = time.monotonic()
         if phase != self._phase:
@@ -68,27 +76,27 @@ class JobProgress:
         self._last_write = now
         left = seconds_left(now - self._phase_began, done - self._done_before, total and total - done)
         self._write(
-            {"state": "running", "phase": phase, "done": done, "total": total, "seconds_left": left} | figures()
+            {"state": "running", "phase": phase, "done": done, "total": total, "seconds_left": left} | details()
         )
 
     def fail(self, error: Exception) -> None:
-        """Leave word that the job has failed, and why as far as the user can fix it."""
+        """Report that the job has failed: with the message of an `InputError`, or the class of another exception."""
         self._ended.set()
         self._write({"state": "failed", "error": str(error) if isinstance(error, InputError) else type(error).__name__})
 
     def remove(self) -> None:
-        """Remove the file: the job is done, and its results say so."""
+        """Remove the file of a job that is done."""
         self._ended.set()
         with suppress(OSError, Superseded):
             stop_if_superseded()
             self.path.unlink(missing_ok=True)
 
     def leave(self) -> None:
-        """Write nothing more; the file is a newer job's."""
+        """Stop writing, because the job has ended or another job owns the file."""
         self._ended.set()
 
     def _write(self, state: dict) -> None:
-        partial = partial_path(self.path)
+        partial = unfinished_path(self.path)
         try:
             stop_if_superseded()
             partial.write_text(json.dumps(self._about | state), encoding="utf-8")
@@ -104,7 +112,7 @@ class JobProgress:
                 os.utime(self.path)
 
 
-# A process does one job.
+# A process runs one job.
 _current: JobProgress | None = None
 
 
@@ -112,8 +120,12 @@ _current: JobProgress | None = None
 def job_progress(path: Path, **about: str | int) -> Iterator[None]:
     """Keep a progress file while the block runs; `report` writes to it.
 
-    It is removed when the block ends, and tells of a failure if an exception ends it. After a signal it stays as it is:
-    that its process is gone says enough.
+    The file is removed when the block ends. If an exception ends the block, the file remains and reports the failure.
+    If a signal ends the process, the file remains unchanged.
+
+    Args:
+        path: of the progress file.
+        about: as for `JobProgress`.
     """
     global _current
     _current = job = JobProgress(path, about)
@@ -131,18 +143,21 @@ def job_progress(path: Path, **about: str | int) -> Iterator[None]:
         _current = None
 
 
-def report(phase: str, done: float, total: float | None, figures: Figures = dict) -> None:
-    """As `JobProgress.report`, for the job of this process; nothing if it keeps no progress file."""
+def report(phase: str, done: float, total: float | None, details: Details = dict) -> None:
+    """As `JobProgress.report`, for the job of this process. Does nothing if the process has no progress file."""
     if _current is not None:
-        _current.report(phase, done, total, figures)
+        _current.report(phase, done, total, details)
 
 
 def seconds_left(elapsed: float, done: float, left: float | None) -> float | None:
-    """Seconds that the rest takes at the pace so far; None while there is none.
+    """Estimate the remaining time in seconds from the average speed so far.
 
     Args:
-        elapsed: seconds in which `done` was done.
-        left: what is still to be done.
+        elapsed: seconds that `done` took.
+        done: amount of work done.
+        left: amount of work that remains; None if it is unknown.
+
+    Returns: seconds, rounded to tenths; 0 if nothing remains; None if nothing is done yet or `left` is unknown.
     """
     if left is None or done <= 0:
         return 0.0 if left == 0 else None

@@ -1,4 +1,4 @@
-"""Safetensors files written tensor by tensor, so that none is ever held twice."""
+"""Safetensors files, written tensor by tensor, so that no tensor is in memory twice."""
 
 import json
 from collections.abc import Mapping
@@ -11,10 +11,13 @@ _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.int64: "I64", torch.
 
 
 def safetensors_header(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: dict[str, str]) -> bytes:
-    """What such a file begins with; the tensors' bytes follow in the same order.
+    """The first bytes of a safetensors file; the tensors' bytes follow in the same order.
+
+    The format: https://github.com/huggingface/safetensors#format
 
     Args:
         tensors: data type and shape by name.
+        metadata: texts by name, stored as `__metadata__`.
     """
     header: dict = {"__metadata__": metadata}
     offset = 0
@@ -28,5 +31,5 @@ def safetensors_header(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]
 
 
 def write_tensor(file: BinaryIO, tensor: Tensor) -> None:
-    """Append a tensor's bytes."""
+    """Append a tensor's bytes to a file, in row-major order."""
     file.write(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

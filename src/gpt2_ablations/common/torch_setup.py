@@ -1,4 +1,4 @@
-"""The machine a job runs on: its device, precision, memory and name."""
+"""The torch device of a job: its choice, threads and precision, memory and name."""
 
 import contextlib
 import ctypes
@@ -13,24 +13,27 @@ from .errors import InputError
 from .gpus import release_gpu, take_gpu, visible_gpus
 from .hardware import processor_name, short_device_name
 
-# The parameters' numbers in glibc's malloc.h.
+# Of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def take_device(name: str) -> torch.device:
-    """As `select_device`; a GPU is this process's own from here on. Waits until one is free.
+    """Select a device as `select_device` does. For CUDA, wait for a GPU that no other job holds, and take it.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: the device is not there.
+        InputError: this machine does not have the device.
     """
-    # CUDA reads which GPUs it may see when it is first asked anything: the GPU comes first.
+    # CUDA reads CUDA_VISIBLE_DEVICES when it is first used. The GPU is therefore taken before that.
     if name == "cuda" or (name == "auto" and visible_gpus() and torch.backends.cuda.is_built()):
-        take_gpu(start_up=_start_cuda)
+        take_gpu(start_cuda=_start_cuda)
     return select_device(name)
 
 
 def _start_cuda() -> None:
-    """Start CUDA and its library of matrix products, which takes as long as a small training."""
+    """Start CUDA and cuBLAS, which takes as long as a small training run."""
     if torch.cuda.is_available():
         x = torch.ones(16, 16, device="cuda")
         torch.mm(x, x)
@@ -38,45 +41,55 @@ def _start_cuda() -> None:
 
 
 def release_device(device: torch.device) -> None:
-    """Let the next job have the GPU while this one goes on without it; it must hold nothing there any more."""
+    """Release the GPU for the next job while this one continues without it. No tensor may be left on it."""
     if device.type == "cuda":
-        # A recorded update and the training it belongs to hold each other.
+        # A recorded update and its training loop refer to each other.
         gc.collect()
         torch.cuda.empty_cache()
         release_gpu()
 
 
 def select_device(name: str) -> torch.device:
-    """The device `auto`, `cpu`, `cuda` or `mps` stands for on this machine.
+    """The torch device of a configured name. `auto` is the first of cuda, mps and cpu that this machine has.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: the device is not there.
+        InputError: this machine does not have the device.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available[name]:
         found = ", ".join(device for device, there in available.items() if there)
-        raise InputError(f"device is '{name}', which this machine lacks; allowed here: auto, {found}")
+        raise InputError(f"device is '{name}', which this machine does not have; allowed here: auto, {found}")
     if name == "mps":
-        print("warning: the exactness of this program on mps is untested", file=sys.stderr)
+        print("warning: results on mps have not been compared with those of the reference", file=sys.stderr)
     return torch.device(name)
 
 
 def set_up_torch(precision: str) -> None:
-    """Threads as OMP_NUM_THREADS says, and the precision of float32 matrix products."""
+    """Set the number of threads, the precision of float32 matrix products, and how memory is reused.
+
+    The number of threads is OMP_NUM_THREADS, which Snakemake sets to a rule's threads.
+
+    Args:
+        precision: `float32`, `tf32` or `bfloat16`.
+    """
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    # cuDNN plans each shape of attention again, half a second each, and messages come in many lengths.
+    # cuDNN attention takes half a second to plan each new shape, and texts have many lengths.
     torch.backends.cuda.enable_cudnn_sdp(False)
     _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library use large buffers again instead of giving them back to the system.
+    """Let glibc keep and reuse freed buffers.
 
-    Every step allocates the same activations and gradients; fresh pages would be zeroed each time, a tenth of a step.
+    Every step allocates the same activations and gradients. New pages would be zeroed by the system each time, which
+    takes a tenth of a step.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -85,14 +98,14 @@ def _keep_freed_memory() -> None:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """A context in which matrix products run in bfloat16, if that is the precision."""
+    """A context in which matrix products run in bfloat16 if that is the precision, and an empty one otherwise."""
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock read next is right."""
+    """Wait until the device has finished its work, so that a time measured next is correct."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -100,10 +113,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak_device_memory_mb(device: torch.device) -> float | None:
-    """The peak of memory allocated on a CUDA device in MiB; None on others."""
+    """The peak memory in MiB that torch has allocated on a CUDA device; None on other devices."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 def device_name(device: torch.device) -> str:
-    """The device's name as the table shows it."""
+    """The short name of a device for the table."""
     return short_device_name(torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name())

@@ -1,4 +1,4 @@
-"""From the messages file to three balanced splits, drawn as the reference draws them."""
+"""From the messages file to three balanced splits, sampled as in the reference."""
 
 import csv
 import io
@@ -9,43 +9,46 @@ from typing import TYPE_CHECKING
 from ..common.errors import InputError
 from ..common.files import write_whole
 from ..settings.constants import CLASSES, SPLITS
-from ..settings.dataset_format import DELIMITERS, SMS_FORMAT, MessagesFormat
+from ..settings.dataset_format import DELIMITERS, SMS_FORMAT, DatasetFormat
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 SPLIT_SEED = 123
-SMALLEST_CLASS = 10
+MIN_CLASS_SIZE = 10  # examples of each class before balancing
 
 
 def split_messages(
-    messages_file: str | Path, folder: str | Path, written: MessagesFormat = SMS_FORMAT
+    messages_file: str | Path, folder: str | Path, file_format: DatasetFormat = SMS_FORMAT
 ) -> dict[str, int]:
-    """Draw as many messages of the larger class as the smaller has, shuffle, and cut 70 / 10 / 20 percent.
+    """Balance the two classes, shuffle the examples, and split them into 70 / 10 / 20 percent.
 
-    Writes `train.csv`, `validation.csv` and `test.csv` (columns Label, the class 0 or 1, and Text) to `folder`.
-    pandas draws and shuffles, with its own default quoting, because the split depends on both.
+    The larger class is sampled down to the size of the smaller one. The files `train.csv`, `validation.csv` and
+    `test.csv` have the columns Label (0 or 1) and Text. pandas reads, samples and shuffles, as in the reference,
+    because the splits depend on its quoting and its random numbers.
 
     Args:
-        written: how the file is written.
+        messages_file: the labelled texts.
+        folder: of the three files.
+        file_format: of `messages_file`.
 
-    Returns: the number of messages of each split.
+    Returns: the number of examples by split.
 
     Raises:
-        InputError: the file is no table of labels and messages, or holds too few.
+        InputError: the file is missing, is no table of labels and texts, or has too few examples of a class.
     """
-    # The reference balances by drawing from ham; with fewer ham than spam the roles change.
-    messages = _read_messages(messages_file, written)
+    messages = _read_messages(messages_file, file_format)
     import pandas as pd
 
-    ham, spam = (messages[messages["Label"] == label] for label in written.labels)
+    # The reference samples ham, because spam is its smaller class. A spam class that is larger is sampled too.
+    ham, spam = (messages[messages["Label"] == label] for label in file_format.labels)
     size = min(len(ham), len(spam))
 
     ham = ham.sample(size, random_state=SPLIT_SEED)
     spam = spam if len(spam) == size else spam.sample(size, random_state=SPLIT_SEED)
     balanced = pd.concat([ham, spam])
-    balanced["Label"] = balanced["Label"].map(dict(zip(written.labels, CLASSES)))
-    # The reference shuffles when it balances, and once more with the same seed when it cuts.
+    balanced["Label"] = balanced["Label"].map(dict(zip(file_format.labels, CLASSES)))
+    # The reference shuffles twice with the same seed: after balancing and before splitting.
     shuffled = balanced.sample(frac=1, random_state=SPLIT_SEED).sample(frac=1, random_state=SPLIT_SEED)
     train_end = int(len(shuffled) * 0.7)
     validation_end = train_end + int(len(shuffled) * 0.1)
@@ -56,62 +59,67 @@ def split_messages(
     return {name: len(part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
-def _read_messages(path: str | Path, written: MessagesFormat) -> "DataFrame":
+def _read_messages(path: str | Path, file_format: DatasetFormat) -> "DataFrame":
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    return parse_messages(content, path, written)
+    return parse_messages(content, path, file_format)
 
 
-def parse_messages(content: bytes, path: str | Path, written: MessagesFormat = SMS_FORMAT) -> "DataFrame":
-    """Labels and texts as a data frame with the columns Label (as the file names them) and Text.
+def parse_messages(content: bytes, path: str | Path, file_format: DatasetFormat = SMS_FORMAT) -> "DataFrame":
+    """Parse the messages file.
 
     Args:
-        path: where the content comes from, for messages.
-        written: how the file is written.
+        content: the bytes of the file.
+        path: of the file, for error messages.
+        file_format: of the content.
+
+    Returns: a data frame with the columns Label (a label of `file_format`) and Text, one row for each example.
 
     Raises:
-        InputError: the content is no table of labels and messages, or holds too few.
+        InputError: the content is no table of labels and texts, or has too few examples of a class.
     """
     import pandas as pd
 
     try:
-        messages = _read_table(content, path, written)
+        messages = _read_table(content, path, file_format)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty; expected lines of {written.expected}") from None
+        raise InputError(f"{path}: the file is empty; expected lines of {file_format.expected}") from None
     except pd.errors.ParserError as error:
         raise InputError(
-            f"{path}: not a {written.delimiter}-separated file ({' '.join(str(error).split())}); expected"
-            f" {written.expected}"
+            f"{path}: not a {file_format.delimiter}-separated file ({' '.join(str(error).split())}); expected"
+            f" {file_format.expected}"
         ) from None
     if messages.empty:
-        raise InputError(f"{path}: the file is empty; expected lines of {written.expected}")
+        raise InputError(f"{path}: the file is empty; expected lines of {file_format.expected}")
     for number, (label, text) in enumerate(zip(messages["Label"], messages["Text"], strict=True), start=1):
-        if label not in written.labels:
-            raise InputError(f"{path}: message {number} has the label {label!r}; allowed: {', '.join(written.labels)}")
+        if label not in file_format.labels:
+            raise InputError(
+                f"{path}: example {number} has the label {label!r}; allowed: {', '.join(file_format.labels)}"
+            )
         if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{path}: message {number} is empty; give it a text or remove the line")
-    counts = {label: int((messages["Label"] == label).sum()) for label in written.labels}
-    if min(counts.values()) < SMALLEST_CLASS:
+            raise InputError(f"{path}: example {number} is empty; give it a text or remove the line")
+    counts = {label: int((messages["Label"] == label).sum()) for label in file_format.labels}
+    if min(counts.values()) < MIN_CLASS_SIZE:
         found = " and ".join(f"{count} {label}" for label, count in counts.items())
         raise InputError(
-            f"{path}: {found} messages; at least {SMALLEST_CLASS} of each are needed for three splits; add messages"
+            f"{path}: {found} examples; at least {MIN_CLASS_SIZE} of each are needed for three splits; add examples"
         )
     return messages
 
 
-def _read_table(content: bytes, path: str | Path, written: MessagesFormat) -> "DataFrame":
+def _read_table(content: bytes, path: str | Path, file_format: DatasetFormat) -> "DataFrame":
     import pandas as pd
 
-    separator = DELIMITERS[written.delimiter]
-    if written.label_column is None or written.text_column is None:
+    separator = DELIMITERS[file_format.delimiter]
+    if file_format.label_column is None or file_format.text_column is None:
         with warnings.catch_warnings():
-            # More columns in the first line are worth a warning to pandas, which then drops them all.
+            # If the first line has further columns, pandas warns and drops these columns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             try:
                 return pd.read_csv(
@@ -119,32 +127,32 @@ def _read_table(content: bytes, path: str | Path, written: MessagesFormat) -> "D
                 )
             except pd.errors.ParserWarning:
                 raise pd.errors.ParserError("more than two columns in line 1") from None
-    # The first line as data: pandas would rename a column that stands twice. Texts such as `NA` are texts.
+    # The first line is read as data, because pandas renames duplicate columns. Texts such as `NA` remain texts.
     table = pd.read_csv(io.BytesIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
     names = table.iloc[0].tolist()
-    label = _column(names, "label_column", written.label_column, path)
-    text = _column(names, "text_column", written.text_column, path)
+    label = _column(names, "label_column", file_format.label_column, path)
+    text = _column(names, "text_column", file_format.text_column, path)
     messages = table.iloc[1:, [label, text]].reset_index(drop=True)
     messages.columns = ["Label", "Text"]
     return messages
 
 
 def _column(names: list[str], key: str, name: str, path: str | Path) -> int:
-    """The place of a column in the first line."""
+    """The index of a column that the first line names."""
     if names.count(name) > 1:
-        raise InputError(f"{path}: column '{name}' stands twice in the first line; rename one of the two")
+        raise InputError(f"{path}: duplicate column '{name}' in the first line; rename one of them")
     if name not in names:
         raise InputError(
-            f"{path}: dataset.{key} is '{name}', which does not stand in the first line; allowed: {', '.join(names)}"
+            f"{path}: dataset.{key} is '{name}', which is not in the first line; allowed: {', '.join(names)}"
         )
     return names.index(name)
 
 
 def read_split(path: str | Path) -> tuple[list[int], list[str]]:
-    """Labels and texts of one split file.
+    """Read the labels (0 or 1) and texts of a split, in the order of the file.
 
     Raises:
-        InputError: the file is missing or not a split.
+        InputError: the file is missing or is not a split.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Messages as token ids, packed one behind the other, and the positions of each that a row attends to."""
+"""Texts as token ids: the tokenizer, tokenized splits and their file, and the positions that a row computes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,18 +11,21 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_whole
-from ..settings.constants import PAD_TOKEN, SPLITS
+from ..settings.constants import PAD_TOKEN, SPLITS, VOCABULARY_SIZE
 from ..settings.experiment import Experiment
 
-VOCABULARY_SIZE = 50257
+# From a text to its token ids.
 Encode = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
 class TokenizedSplit:
-    """The messages of one split: uncut, unpadded, packed.
+    """The N examples of one split, neither cut nor padded; their tokens are packed, one example after the other.
 
-    ids: int64 [sum of lengths]; lengths: int64 [N]; labels: int64 [N].
+    Attributes:
+        ids: int64 [sum of lengths].
+        lengths: tokens of each example, int64 [N].
+        labels: int64 [N].
     """
 
     ids: Tensor
@@ -32,10 +35,13 @@ class TokenizedSplit:
 
 @dataclass(frozen=True)
 class AttendedSplit:
-    """The positions of each message that can reach a row's loss, packed.
+    """The N examples of one split, cut and padded, and reduced to the positions that a row computes; packed.
 
-    ids: int64 [sum of lengths]; lengths: int64 [N] attended positions;
-    real_lengths: int64 [N] of them that are not padding; labels: int64 [N].
+    Attributes:
+        ids: int64 [sum of lengths].
+        lengths: computed positions of each example, int64 [N].
+        real_lengths: computed positions of each example that are not padding, int64 [N].
+        labels: int64 [N].
     """
 
     ids: Tensor
@@ -44,20 +50,18 @@ class AttendedSplit:
     labels: Tensor
 
 
-def first_copies(messages: Iterable[Tensor], real_lengths: Tensor) -> Tensor:
-    """For each message the number of the first that is the same, itself or an earlier one: int64 [N].
+def load_tokenizer(name: str, folder: str | Path) -> Encode:
+    """Load a tokenizer.
 
     Args:
-        messages: each one's attended token ids, int64.
-        real_lengths: int64 [N], how many of them are not padding.
+        name: `gpt2`, or `bytes` for one token per byte of UTF-8.
+        folder: holds `vocab.bpe` and `encoder.json`; not used by `bytes`.
+
+    Returns: a function from a text to its token ids.
+
+    Raises:
+        InputError: a file of the tokenizer is missing.
     """
-    seen: dict[tuple[bytes, int], int] = {}
-    keys = zip((ids.numpy().tobytes() for ids in messages), real_lengths.tolist(), strict=True)
-    return torch.tensor([seen.setdefault(key, number) for number, key in enumerate(keys)], dtype=torch.int64)
-
-
-def tokenizer(name: str, folder: str | Path) -> Encode:
-    """A function from text to a list of token ids: the GPT-2 BPE, or one token a UTF-8 byte."""
     if name == "bytes":
         return lambda text: list(text.encode("utf-8"))
     from tiktoken import Encoding
@@ -68,7 +72,7 @@ def tokenizer(name: str, folder: str | Path) -> Encode:
     for file in (vocabulary, encoder):
         if not file.is_file():
             raise InputError(f"{file}: no such file; make it with `snakemake --cores all fetch_tokenizer`")
-    # tiktoken's own get_encoding would copy the two files into a cache under hashed names.
+    # tiktoken.get_encoding would copy the two files into its cache.
     ranks = data_gym_to_mergeable_bpe_ranks(str(vocabulary), str(encoder))
     encoding = Encoding(
         "gpt2",
@@ -80,41 +84,42 @@ def tokenizer(name: str, folder: str | Path) -> Encode:
     return encoding.encode_ordinary
 
 
-def tokenize_splits(
-    splits: dict[str, tuple[list[int], list[str]]], encode: Callable[[str], list[int]]
-) -> dict[str, TokenizedSplit]:
-    """Token ids of every message.
+def tokenize_splits(splits: dict[str, tuple[list[int], list[str]]], encode: Encode) -> dict[str, TokenizedSplit]:
+    """Tokenize every text of the splits.
 
     Args:
-        splits: labels and texts by split name.
-        encode: as `tokenizer` gives.
+        splits: labels and texts by name of the split.
+        encode: as `load_tokenizer` returns it.
 
     Raises:
-        InputError: a message has no token.
+        InputError: a text has no token.
     """
     tokenized = {}
     for name, (labels, texts) in splits.items():
-        messages = [encode(text) for text in texts]
-        for index, message in enumerate(messages):
-            if not message:
-                raise InputError(f"{name}.csv: message {index} is empty; give it a text or remove the line")
+        examples = [encode(text) for text in texts]
+        for index, ids in enumerate(examples):
+            if not ids:
+                raise InputError(f"{name}.csv: example {index} is empty; give it a text or remove the line")
         tokenized[name] = TokenizedSplit(
-            ids=torch.tensor([token for message in messages for token in message], dtype=torch.int64),
-            lengths=torch.tensor([len(message) for message in messages], dtype=torch.int64),
+            ids=torch.tensor([token for ids in examples for token in ids], dtype=torch.int64),
+            lengths=torch.tensor([len(ids) for ids in examples], dtype=torch.int64),
             labels=torch.tensor(labels, dtype=torch.int64),
         )
     return tokenized
 
 
 def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path) -> None:
-    """Write tokenized splits as safetensors (int32 ids and lengths, uint8 labels)."""
+    """Write tokenized splits to a safetensors file.
+
+    It holds `SPLIT.ids` and `SPLIT.lengths` as int32 and `SPLIT.labels` as uint8.
+    """
     tensors = {}
     for name, split in splits.items():
         tensors[f"{name}.ids"] = split.ids.to(torch.int32)
         tensors[f"{name}.lengths"] = split.lengths.to(torch.int32)
         tensors[f"{name}.labels"] = split.labels.to(torch.uint8)
     with write_whole(path) as partial:
-        # save_file would write to a temporary name of its own, which a killed process leaves behind.
+        # save_file would write to its own temporary file, which would remain if the process were killed.
         partial.write_bytes(save(tensors))
 
 
@@ -137,18 +142,23 @@ def load_tokens(path: str | Path) -> dict[str, TokenizedSplit]:
 
 
 def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit], n_positions: int) -> int | None:
-    """The number of positions each message is cut and padded to; None without padding.
+    """The context length in positions, to which each example is cut or padded; None without padding.
+
+    Args:
+        experiment: the row.
+        splits: by name.
+        n_positions: of the model.
 
     Raises:
-        InputError: a message, or the longest training message, has more tokens than the model has positions.
+        InputError: an example that is not cut has more tokens than the model has positions.
     """
     if experiment.no_padding:
         for name, split in splits.items():
             index = int(split.lengths.argmax())
             if split.lengths[index] > n_positions:
                 raise InputError(
-                    f"{name}.csv: message {index} has {split.lengths[index]} tokens and no_padding never cuts;"
-                    f" {experiment.model_size} has {n_positions} positions; shorten the message or drop no_padding"
+                    f"{name}.csv: example {index} has {split.lengths[index]} tokens and no_padding never cuts;"
+                    f" {experiment.model_size} has {n_positions} positions; shorten the text or drop no_padding"
                 )
         return None
     if experiment.context_length == "model_context_length":
@@ -157,7 +167,7 @@ def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit],
         longest = int(splits["train"].lengths.max())
         if longest > n_positions:
             raise InputError(
-                f"train.csv: the longest message has {longest} tokens; {experiment.model_size} has {n_positions}"
+                f"train.csv: the longest example has {longest} tokens; {experiment.model_size} has {n_positions}"
                 f" positions; set context_length to an integer up to {n_positions}"
             )
         return longest
@@ -166,10 +176,12 @@ def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit],
 
 
 def attend(experiment: Experiment, split: TokenizedSplit, context: int | None) -> AttendedSplit:
-    """Cut and pad each message as the row does, and keep the positions it attends to.
+    """Cut and pad each example, and keep the positions that the row computes.
 
     Args:
-        context: as `context_positions` gives.
+        experiment: the row. `experiment.attended` says which positions are computed.
+        split: the examples.
+        context: as `context_positions` returns it.
     """
     real = split.lengths if context is None else split.lengths.clamp(max=context)
     if experiment.attended == "first":
@@ -180,9 +192,21 @@ def attend(experiment: Experiment, split: TokenizedSplit, context: int | None) -
     else:
         lengths = torch.full_like(real, context)
     ids = torch.full((int(lengths.sum()),), PAD_TOKEN, dtype=torch.int64)
-    ends, sources = lengths.cumsum(0), split.lengths.cumsum(0)
+    ends, split_ends = lengths.cumsum(0), split.lengths.cumsum(0)
     for index in range(len(lengths)):
-        start, source = int(ends[index] - lengths[index]), int(sources[index] - split.lengths[index])
+        start, split_start = int(ends[index] - lengths[index]), int(split_ends[index] - split.lengths[index])
         kept = int(real[index])
-        ids[start : start + kept] = split.ids[source : source + kept]
+        ids[start : start + kept] = split.ids[split_start : split_start + kept]
     return AttendedSplit(ids=ids, lengths=lengths, real_lengths=real, labels=split.labels)
+
+
+def first_copies(examples: Iterable[Tensor], real_lengths: Tensor) -> Tensor:
+    """For each of N examples, the index of the first example that is equal to it: int64 [N].
+
+    Args:
+        examples: the token ids of each example's computed positions, int64.
+        real_lengths: how many of them are not padding, int64 [N].
+    """
+    seen: dict[tuple[bytes, int], int] = {}
+    keys = zip((ids.numpy().tobytes() for ids in examples), real_lengths.tolist(), strict=True)
+    return torch.tensor([seen.setdefault(key, index) for index, key in enumerate(keys)], dtype=torch.int64)

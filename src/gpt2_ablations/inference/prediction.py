@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.torch_setup import set_up_torch, take_device
-from ..data.tokens import Encode, TokenizedSplit, attend, tokenizer
+from ..data.tokens import Encode, TokenizedSplit, attend, load_tokenizer
+from ..finetuning.batches import hidden_inputs, token_inputs
+from ..finetuning.classifier import initial_tensors
 from ..finetuning.evaluation import classify
 from ..finetuning.features import extract, lay_out_examples, split_features
-from ..finetuning.inputs import hidden_inputs, token_inputs
-from ..finetuning.loop import initial_tensors
 from ..gpt2.weights import Weights
 from ..runs.saved_model import SavedModel
 from ..settings.config import Config
@@ -58,7 +58,7 @@ def load_predictor(config: Config, file: Path) -> "Predictor":
     saved, tensors = load_saved_model(file)
     set_up_torch(saved.precision)
     paths = Paths(config.results)
-    encode = tokenizer(saved.tokenizer, paths.tokenizer)
+    encode = load_tokenizer(saved.tokenizer, paths.tokenizer)
     base = open_base_weights(saved, paths)
     return Predictor(saved, tensors, base, encode, take_device(config.device), config.features.max_memory_mb)
 

@@ -1,4 +1,4 @@
-"""Servers on loopback, and a process that downloads from them with huggingface_hub's own client."""
+"""Servers on loopback, and a process that downloads from them with huggingface_hub."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 and its key, in one file."""
+    """A file with a TLS certificate for 127.0.0.1 and its key."""
     if not shutil.which("openssl"):
         pytest.skip("needs openssl to make a certificate")
     path = tmp_path / "certificate.pem"

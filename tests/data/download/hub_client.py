@@ -1,4 +1,4 @@
-"""A process that downloads with huggingface_hub's own client."""
+"""A process that downloads with huggingface_hub."""
 
 import json
 import os
@@ -9,21 +9,19 @@ from pathlib import Path
 import gpt2_ablations
 
 SOURCE_FOLDER = Path(gpt2_ablations.__file__).parents[1]
-# huggingface_hub reads its settings from the environment once, when it is imported: hence a process of its own.
+# huggingface_hub reads the environment when it is imported, so each environment needs its own process.
 WORKER = """
 import json, sys
 from pathlib import Path
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.data.download import fetch as sources
+from gpt2_ablations.data.download import fetch_file
 from gpt2_ablations.data.download.retry_policy import RetryPolicy
 
 for line in sys.stdin:
     task = json.loads(line)
-    patience = RetryPolicy(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["policy"]})
+    policy = RetryPolicy(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["policy"]})
     try:
-        sources.fetch_file(
-            task["sources"], Path(task["destination"]), task["sha256"], "weights.sources", patience=patience
-        )
+        fetch_file(task["sources"], Path(task["destination"]), task["sha256"], "weights.sources", policy=policy)
         answer = None
     except InputError as error:
         answer = str(error)
@@ -32,7 +30,7 @@ for line in sys.stdin:
 
 
 class HubClient:
-    """A process whose hub is a server of ours and whose cache is a folder of ours."""
+    """A process that uses a test server as the hub and a test folder as the cache."""
 
     def __init__(self, endpoint: str, cache: Path, **environment: str):
         self.cache = cache
@@ -56,8 +54,10 @@ class HubClient:
     def fetch(self, sources: list[str], destination: Path, sha256: str | None, **policy: float) -> str | None:
         """Fetch a file.
 
-        Returns:
-            The error's text, None if all went well.
+        Args:
+            policy: attributes of the retry policy.
+
+        Returns: the text of the error; None if there was none.
         """
         task = {"sources": sources, "destination": str(destination), "sha256": sha256, "policy": policy}
         self.process.stdin.write(json.dumps(task) + "\n")

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that misbehaves on purpose, and counts what is asked of it."""
+"""An HTTP server on loopback that misbehaves on purpose and records its requests."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
 
 @dataclass
 class Request:
-    """One request: what was asked, and how many bytes of body were sent for it."""
+    """A request, and the number of body bytes that were sent for it."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Hands a request to the behaviour of its path."""
+    """Answers a request by the behaviour of its path."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.request_seen = Request(self.command, self.path, {key.lower(): self.headers[key] for key in self.headers})
         self.server.requests.append(self.request_seen)
         behaviour = self.server.behaviours.get(self.path.partition("?")[0], status(404))
-        with suppress(BrokenPipeError, ConnectionResetError):  # the client has heard enough
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client has closed the connection
             behaviour(self)
 
     do_HEAD = do_GET
@@ -55,14 +55,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def body(self, content: bytes) -> None:
-        """Send body bytes, and count them."""
+        """Send bytes of the body and count them."""
         if self.command != "HEAD":
             self.wfile.write(content)
             self.wfile.flush()
             self.request_seen.sent += len(content)
 
     def start(self) -> int:
-        """The first byte that the request asks for."""
+        """The offset of the first byte that the request asks for."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return int(asked[1]) if asked else 0
 
@@ -74,7 +74,7 @@ Behaviour = Callable[[Handler], None]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each path as told; everything else is 404."""
+    """A server with a behaviour for each path; other paths are 404."""
 
     daemon_threads = True
 
@@ -85,10 +85,9 @@ class Server(ThreadingHTTPServer):
         self.scheme = "http"
 
     def serve(self, path: str, behaviour: Behaviour) -> str:
-        """Let a path behave in some way.
+        """Set the behaviour of a path.
 
-        Returns:
-            Its address.
+        Returns: the address of the path.
         """
         self.behaviours[path] = behaviour
         return self.address + path
@@ -106,7 +105,7 @@ class Server(ThreadingHTTPServer):
         return sum(request.sent for request in self.asked(path))
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients hang up on this server; that is no news
+        pass  # expected: clients close connections early
 
     def __enter__(self) -> "Server":
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -117,7 +116,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def with_tls(self, certificate: Path) -> "Server":
-        """The same server over https; the file holds its key too."""
+        """The same server over https. The file holds the certificate and its key."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         self.socket = context.wrap_socket(self.socket, server_side=True)
@@ -126,7 +125,7 @@ class Server(ThreadingHTTPServer):
 
 
 def good(content: bytes, ranges: bool = True, **headers: str) -> Behaviour:
-    """The file, from where it is asked for unless `ranges` is off."""
+    """The file; without `ranges`, always from its beginning."""
 
     def answer(handler: Handler) -> None:
         changed = handler.headers.get("If-Range") not in (None, headers.get("ETag"))
@@ -143,12 +142,12 @@ def good(content: bytes, ranges: bool = True, **headers: str) -> Behaviour:
 
 
 def status(code: int, **headers: str) -> Behaviour:
-    """An error."""
+    """A status without a body, such as an error."""
     return lambda handler: handler.head(code, 0, **headers)
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """One behaviour after the other; the last one stays."""
+    """One behaviour after the other for each request; the last one is repeated."""
     left = list(behaviours)
 
     def answer(handler: Handler) -> None:
@@ -158,7 +157,7 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 
 
 def cut(content: bytes, after: int, ranges: bool = True, reset: bool = False, **headers: str) -> Behaviour:
-    """The connection ends `after` bytes of body, though all of them were announced."""
+    """The whole length is announced, but the connection is cut after `after` bytes of the body."""
 
     def answer(handler: Handler) -> None:
         start = handler.start() if ranges else 0
@@ -189,7 +188,7 @@ def stall(content: bytes, after: int, pause: float) -> Behaviour:
 
 
 def chunked_and_cut(content: bytes) -> Behaviour:
-    """A body of unannounced length whose last chunk never comes."""
+    """A body of unannounced length whose last chunk is missing."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, Transfer_Encoding="chunked")
@@ -199,7 +198,7 @@ def chunked_and_cut(content: bytes) -> Behaviour:
 
 
 def chunked(content: bytes) -> Behaviour:
-    """A whole body of unannounced length."""
+    """A complete body of unannounced length."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, Transfer_Encoding="chunked")
@@ -209,17 +208,17 @@ def chunked(content: bytes) -> Behaviour:
 
 
 def page() -> Behaviour:
-    """A login page where the file should be."""
+    """A login page instead of the file."""
     return good(PAGE, ranges=False, Content_Type="text/html; charset=utf-8")
 
 
 def redirect(target: str) -> Behaviour:
-    """Look there."""
+    """A redirect to another address."""
     return lambda handler: handler.head(302, 0, Location=target)
 
 
 def trickle(content: bytes, pause: float) -> Behaviour:
-    """One byte, a pause, one byte, a pause."""
+    """The body, with a pause after each byte."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, len(content))
@@ -231,7 +230,7 @@ def trickle(content: bytes, pause: float) -> Behaviour:
 
 
 def trickling_headers(pause: float) -> Behaviour:
-    """The headers themselves come a byte at a time, without end."""
+    """Headers that arrive a byte at a time and never end."""
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
@@ -243,13 +242,13 @@ def trickling_headers(pause: float) -> Behaviour:
 
 
 def silence(seconds: float) -> Behaviour:
-    """The request is taken, and no answer comes."""
+    """No response for some seconds."""
     return lambda handler: time.sleep(seconds)
 
 
 @dataclass
 class Hub:
-    """A little of the Hugging Face hub: one public repository on a `Server`."""
+    """An imitation of the Hugging Face hub: one public repository on a `Server`."""
 
     server: Server
     repository: str = "tiny/model"
@@ -258,14 +257,17 @@ class Hub:
     def path(self, name: str) -> str:
         return f"/{self.repository}/resolve/{COMMIT}/{name}"
 
-    def place(self, name: str) -> str:
+    def source(self, name: str) -> str:
         return f"hf://{self.repository}@{COMMIT}/{name}"
 
     def add(self, name: str, content: bytes, get: Behaviour | None = None, head: Behaviour | None = None) -> str:
-        """Store a large file, as the hub does: what HEAD says of it is its sha256; GET behaves as told.
+        """Add a large file. As at the hub, the response to HEAD has the sha256 of the file.
 
-        Returns:
-            Its `hf://` place.
+        Args:
+            get: the behaviour for GET; default: the file.
+            head: the behaviour for HEAD; default: the headers of the file.
+
+        Returns: its `hf://` source.
         """
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
         headers = {"X_Repo_Commit": COMMIT, "ETag": etag, "X_Linked_Etag": etag, "X_Linked_Size": str(len(content))}
@@ -274,10 +276,10 @@ class Hub:
             self.path(name),
             lambda handler: (answer_head if handler.command == "HEAD" else answer_get)(handler),
         )
-        return self.place(name)
+        return self.source(name)
 
     def lacks(self, name: str) -> None:
-        """SourceAnswer as the hub does for a file that the repository does not have."""
+        """Answer as the hub does for a file that the repository does not have."""
         self.server.serve(self.path(name), status(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT))
 
 

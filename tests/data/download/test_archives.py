@@ -1,4 +1,4 @@
-"""The messages come out of a zip or bare, and no zip can do harm."""
+"""The messages file is read bare or from a zip, and an unsafe or damaged zip is refused."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ MEMBER = "SMSSpamCollection"
 
 
 def zipped(members: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip, of the real one's shape by default."""
+    """A zip; by default with the members of the real one."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in (members or {MEMBER: MESSAGES, "readme": b"about"}).items():
@@ -36,7 +36,7 @@ def zipped(members: dict[str, bytes] | None = None, compression: int = zipfile.Z
 
 
 def encrypted() -> bytes:
-    """A zip whose members are marked as encrypted, in both of its headers."""
+    """A zip whose members are marked as encrypted in both headers."""
     content = bytearray(zipped())
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         position = content.find(signature)
@@ -47,7 +47,7 @@ def encrypted() -> bytes:
 
 
 def announcing(size: int) -> bytes:
-    """A zip that announces another size for its first member."""
+    """A zip that announces a wrong size for its first member."""
     content = bytearray(zipped())
     entry = content.find(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = struct.pack("<I", size)
@@ -65,7 +65,7 @@ def link() -> bytes:
 
 
 def damaged() -> bytes:
-    """A zip with a wrong byte in the middle of its data."""
+    """A zip with a wrong byte in the middle."""
     content = bytearray(zipped())
     content[len(content) // 2] ^= 255
     return bytes(content)
@@ -101,17 +101,17 @@ def assert_only(destination: Path) -> None:
         zipped(compression=zipfile.ZIP_STORED),
         zipped(compression=zipfile.ZIP_LZMA),
     ],
-    ids=["bare", "zip", "in a folder", "stored", "packed again"],
+    ids=["bare", "zip", "in a folder", "stored", "other compression"],
 )
 @pytest.mark.parametrize("remote", [True, False])
-def test_the_messages_are_told_by_content_not_by_name(server, tmp_path, destination, content, remote):
+def test_messages_are_recognized_by_content_and_not_by_name(server, tmp_path, destination, content, remote):
     local = tmp_path / "download.bin"
     local.write_bytes(content)
     fetch([server.serve("/download.bin", good(content)) if remote else str(local)], destination)
     assert_only(destination)
 
 
-def test_good_messages_are_not_fetched_again(server, destination):
+def test_correct_messages_are_not_fetched_again(server, destination):
     address = server.serve("/zip", good(zipped()))
     fetch([address], destination)
     fetch([address], destination)
@@ -140,7 +140,7 @@ def test_good_messages_are_not_fetched_again(server, destination):
         (b"\xef\xbb\xbf\n <HTML><body>Log in", "an HTML page in place of the file"),
     ],
 )
-def test_what_is_no_messages_file_is_refused_with_its_reason_also_unchecked(tmp_path, destination, content, reason):
+def test_an_invalid_messages_file_is_refused_with_a_reason_even_if_unchecked(tmp_path, destination, content, reason):
     (tmp_path / "source").write_bytes(content)
     for sha256 in (SHA256, None):
         assert reason in refusal([str(tmp_path / "source")], destination, sha256)
@@ -148,7 +148,7 @@ def test_what_is_no_messages_file_is_refused_with_its_reason_also_unchecked(tmp_
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_zip_bomb_is_bounded(tmp_path, monkeypatch):
+def test_a_zip_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "LIMIT", 100_000)
     bomb = zipped({MEMBER: bytes(10_000_000)})
     honest, lying = tmp_path / "honest", tmp_path / "lying"
@@ -163,7 +163,7 @@ def test_a_zip_bomb_is_bounded(tmp_path, monkeypatch):
         read_messages(lying)
 
 
-def test_a_giant_file_is_refused(server, tmp_path, destination):
+def test_a_file_over_the_size_limit_is_refused(server, tmp_path, destination):
     giant = tmp_path / "giant"
     with giant.open("wb") as file:
         file.truncate(2**26 + 1)
@@ -184,7 +184,7 @@ def test_a_giant_file_is_refused(server, tmp_path, destination):
     assert list(destination.parent.iterdir()) == []
 
 
-def test_the_hash_is_that_of_the_inner_file(server, destination):
+def test_the_sha256_is_that_of_the_file_in_the_zip(server, destination):
     other = server.serve("/other", good(zipped({MEMBER: MESSAGES + b"ham\tone more\n"})))
     message = refusal([other], destination)
     assert f"not {SHA256[:12]}…" in message
@@ -193,14 +193,14 @@ def test_the_hash_is_that_of_the_inner_file(server, destination):
     assert_only(destination)
 
 
-def test_own_local_data_says_which_key_lifts_the_check(tmp_path, destination):
+def test_for_own_local_data_the_error_names_the_key_of_the_check(tmp_path, destination):
     (tmp_path / "own.txt").write_bytes(b"ham\thello\n")
     assert "set dataset.sha256: null for your own data" in refusal([str(tmp_path / "own.txt")], destination)
     fetch([str(tmp_path / "own.txt")], destination, None)
     assert destination.read_bytes() == b"ham\thello\n"
 
 
-def test_a_page_then_a_cut_then_the_messages(server, destination):
+def test_messages_are_fetched_despite_an_html_page_and_a_cut_connection(server, destination):
     content = zipped()
     broken = server.serve("/zip", in_turn(cut(content, len(content) // 2), good(content)))
     fetch([server.serve("/page", page()), broken], destination)
@@ -210,7 +210,7 @@ def test_a_page_then_a_cut_then_the_messages(server, destination):
 
 @given(st.integers(0, 2**32), st.integers(1, 20))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_zip_with_random_damage_gives_its_messages_or_a_reason(tmp_path, seed, changes):
+def test_a_zip_with_random_damage_gives_messages_or_a_reason(tmp_path, seed, changes):
     rng = random.Random(seed)
     content = bytearray(zipped({MEMBER: MESSAGES[:500], "readme": b"about"}, rng.choice([0, 8, 12, 14])))
     for _ in range(changes):

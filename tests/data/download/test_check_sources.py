@@ -1,4 +1,4 @@
-"""`check-sources` says what every configured place has, and fetches nothing."""
+"""`check-sources` reports what every configured source has, and downloads nothing."""
 
 import hashlib
 import json
@@ -11,21 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.data.download.check_sources import SourceAnswer, check_sources, format_answers, without_source
+from gpt2_ablations.data.download.check_sources import SourceAnswer, check_sources, files_without_source, format_answers
 from gpt2_ablations.data.download.fetch import TOKENIZER_FILES
 from gpt2_ablations.data.download.retry_policy import RetryPolicy
-from gpt2_ablations.settings.config import ModelConfig, load_config
+from gpt2_ablations.settings.config import load_config
+from gpt2_ablations.settings.models import ModelConfig
 from tests.data.download.hub_client import SOURCE_FOLDER
 from tests.data.download.misbehaving_server import COMMIT, Hub, Server, good, page, status
 
 DEFAULTS = Path(__file__).parents[3] / "config" / "config.yaml"
 MESSAGES, WEIGHTS = b"ham\thello\n", b"weights"
 QUICK = RetryPolicy(attempts=3, pause=0.01, timeout=5.0, min_rate=1.0)
-# huggingface_hub reads HF_ENDPOINT when it is imported: hence a process of its own.
+# huggingface_hub reads HF_ENDPOINT when it is imported, so this runs in its own process.
 ASK_THE_HUB = """
 import json, sys
 from gpt2_ablations.data.download.check_sources import check_sources, format_answers
-from gpt2_ablations.settings.config import ModelConfig, load_config
+from gpt2_ablations.settings.config import load_config
+from gpt2_ablations.settings.models import ModelConfig
 models = {name: ModelConfig(**model) for name, model in json.loads(sys.argv[3]).items()}
 print(format_answers(check_sources(load_config(sys.argv[1:3]), models)))
 """
@@ -37,15 +39,15 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a configuration file that names these places."""
+    """Writes a configuration file with these sources."""
 
     def write(dataset: list[str], tokenizer: Sequence[str] = (), checked: bool = True) -> Path:
-        places = {
+        content = {
             "dataset": {"sources": dataset, "sha256": sha256(MESSAGES) if checked else None},
             "tokenizer": {"name": "gpt2" if tokenizer else "bytes", "sources": list(tokenizer)},
         }
         path = tmp_path / "config.yaml"
-        path.write_text(json.dumps(places))
+        path.write_text(json.dumps(content))
         return path
 
     return write
@@ -69,22 +71,22 @@ def zipped(tmp_path: Path) -> Path:
     return path
 
 
-def test_local_files_are_hashed_inside_their_zip_too(config, tmp_path, zipped):
+def test_local_files_are_hashed_also_in_a_zip(config, tmp_path, zipped):
     (tmp_path / "own").write_bytes(b"ham\tmine\n")
     answers = ask(config([str(zipped), str(tmp_path / "own"), str(tmp_path / "absent")]))
     first, second, third = format_answers(answers).splitlines()
     assert first == f"messages  {zipped}  {zipped.stat().st_size} bytes, hash agrees"
     assert second.endswith(f"9 bytes, hash differs ({sha256(b'ham' + bytes([9]) + b'mine' + bytes([10]))})")
     assert third.endswith("absent  does not answer: no such file")
-    assert without_source(answers) == []
-    assert without_source(answers[1:]) == ["messages"]
+    assert files_without_source(answers) == []
+    assert files_without_source(answers[1:]) == ["messages"]
 
 
-def test_unchecked_files_are_called_so(config, zipped):
+def test_unchecked_files_are_reported_as_unchecked(config, zipped):
     assert format_answers(ask(config([str(zipped)], checked=False))).endswith("hash unchecked")
 
 
-def test_addresses_are_asked_for_their_size_and_nothing_is_fetched(config, server: Server):
+def test_addresses_are_asked_for_the_size_and_nothing_is_downloaded(config, server: Server):
     address = server.serve("/file", good(bytes(12_345)))
     weights = server.serve("/weights", good(WEIGHTS))
     answers = ask(config([address]), {"tiny": model(weights)})
@@ -93,36 +95,36 @@ def test_addresses_are_asked_for_their_size_and_nothing_is_fetched(config, serve
     assert sum(request.sent for request in server.requests) == 0
 
 
-def test_servers_that_do_not_know_head_are_asked_otherwise(config, server: Server):
+def test_servers_that_do_not_support_head_are_asked_with_get(config, server: Server):
     def no_head(handler):
         (status(405) if handler.command == "HEAD" else good(bytes(12_345)))(handler)
 
     assert ask(config([server.serve("/file", no_head)]))[0].size == 12_345
 
 
-def test_places_that_do_not_answer_say_why_and_are_asked_once(config, server: Server):
+def test_a_failing_source_is_asked_once_and_the_reason_is_reported(config, server: Server):
     with Server() as gone:
         nobody = gone.address
-    places = [f"{server.address}/absent", server.serve("/page", page()), server.serve("/busy", status(503)), nobody]
-    answers = ask(config([*places, "http://example.org/file", "ftp://host/file"]))
+    sources = [f"{server.address}/absent", server.serve("/page", page()), server.serve("/busy", status(503)), nobody]
+    answers = ask(config([*sources, "http://example.org/file", "ftp://host/file"]))
     reasons = ["HTTP 404", "an HTML page", "HTTP 503", "Connection refused", "plain http is refused", "not supported"]
     for answer, reason in zip(answers, reasons, strict=True):
         assert reason in answer.problem
         assert answer.size is None
     assert len(server.requests) == 3
-    assert without_source(answers) == ["messages"]
+    assert files_without_source(answers) == ["messages"]
 
 
-def test_the_tokenizers_files_are_asked_for_under_both_names(config, server: Server, tmp_path):
+def test_the_files_of_the_tokenizer_are_asked_for_under_both_names(config, server: Server, tmp_path):
     server.serve("/main/merges.txt", good(b"1"))
     server.serve("/main/encoder.json", good(b"22"))
     answers = ask(config([str(tmp_path)], [f"{server.address}/main"]))[1:]
     assert [answer.what for answer in answers] == [name for name, _, _ in TOKENIZER_FILES]
-    assert [answer.place.rpartition("/")[2] for answer in answers] == ["merges.txt", "encoder.json"]
+    assert [answer.source.rpartition("/")[2] for answer in answers] == ["merges.txt", "encoder.json"]
     assert [answer.size for answer in answers] == [1, 2]
 
 
-def test_the_hub_tells_size_and_hash(config, server: Server, tmp_path):
+def test_the_hub_reports_size_and_sha256(config, server: Server, tmp_path):
     hub = Hub(server)
     models = {
         "right": model(hub.add("right", WEIGHTS)),

@@ -1,4 +1,4 @@
-"""The commands that fetch, as a user runs them: their messages, the way by hand, and what the console shows."""
+"""The commands that fetch files, as a user runs them: their messages, files supplied by hand, and the console."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(MESSAGES).hexdigest()
 
 
 class Checkout:
-    """A folder with a configuration in which commands run."""
+    """A folder with a configuration, in which commands run."""
 
     def __init__(self, folder: Path, hub: str):
         self.folder = folder
@@ -31,7 +31,7 @@ class Checkout:
         self.environment["PYTHONPATH"] = str(SOURCE_FOLDER)
 
     def configure(self, sources: list[str], models: dict[str, str] | None = None) -> None:
-        """Name the places of the messages, and those of models."""
+        """Write a configuration with sources of the messages, and one source for each model."""
         dimensions = {"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 8}
         entries = {name: dimensions | {"source": source} for name, source in (models or {}).items()}
         (self.folder / "models.yaml").write_text(json.dumps(entries))
@@ -55,63 +55,67 @@ def checkout(tmp_path: Path, server: Server) -> Checkout:
 
 
 def error_of(done: subprocess.CompletedProcess) -> str:
-    """The one line of a command that failed."""
+    """The one error line of a command that failed."""
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in done.stderr
     return lines[0]
 
 
-def test_messages_that_no_place_gives_are_supplied_by_hand_as_the_message_says(checkout, server, tmp_path):
-    places = [server.serve("/page", page()), server.serve("/busy", status(500)), "absent.zip"]
-    checkout.configure(places)
+def test_messages_that_no_source_has_can_be_supplied_by_hand_as_the_error_says(checkout, server, tmp_path):
+    sources = [server.serve("/page", page()), server.serve("/busy", status(500)), "absent.zip"]
+    checkout.configure(sources)
     line = error_of(checkout.command("fetch_messages"))
-    assert line.startswith(f"error: dataset.sources: no place gives the messages file (sha256 {SHA256}): ")
-    for place, reason in zip(places, ["an HTML page", "HTTP 500 (Internal Server Error) (2 attempts)", "no such file"]):
-        assert f"{place}: {reason}" in line
-    assert line.endswith("Get it by hand and put the path of your copy first in dataset.sources")
+    assert line.startswith(
+        f"error: dataset.sources: could not download the dataset with sha256 {SHA256} from any source ("
+    )
+    reasons = ["an HTML page", "HTTP 500 (Internal Server Error) (2 attempts)", "no such file"]
+    for source, reason in zip(sources, reasons, strict=True):
+        assert f"{source}: {reason}" in line
+    assert line.endswith("Download it yourself and list its path first in dataset.sources")
     assert len(server.asked("/busy")) == 2
     with zipfile.ZipFile(tmp_path / "by hand.zip", "w") as archive:
         archive.writestr("SMSSpamCollection", MESSAGES)
     for copy in ("by hand.zip", (tmp_path / "by hand.zip").as_uri()):
-        checkout.configure([copy, *places])
+        checkout.configure([copy, *sources])
         assert checkout.command("fetch_messages").returncode == 0
         assert (tmp_path / "results" / "dataset" / "SMSSpamCollection").read_bytes() == MESSAGES
         (tmp_path / "results" / "dataset" / "SMSSpamCollection").unlink()
 
 
-def test_weights_that_the_hub_lacks_are_asked_for_where_the_models_file_says(checkout, server):
+def test_the_error_for_missing_weights_names_their_entry_in_the_models_file(checkout, server):
     hub = Hub(server)
     hub.lacks("model.safetensors")
-    checkout.configure(["absent"], {"tiny": hub.place("model.safetensors")})
+    checkout.configure(["absent"], {"tiny": hub.source("model.safetensors")})
     line = error_of(checkout.command("fetch_weights", "--model", "tiny"))
-    assert "models.yaml: tiny: source: no place gives model.safetensors: " in line
+    assert "models.yaml: tiny: source: could not download model.safetensors from any source (" in line
     assert "the repository has no such file at this revision" in line
-    assert "write the path of your copy to" in line
+    assert line.endswith("models.yaml: tiny: source to its path")
 
 
-def test_check_sources_prints_what_answers_and_fails_if_a_file_has_no_place(checkout, server, tmp_path):
+def test_check_sources_prints_every_answer_and_fails_if_a_file_has_no_source(checkout, server, tmp_path):
     (tmp_path / "mine.tsv").write_bytes(MESSAGES)
     hub = Hub(server)
-    places = ["mine.tsv", server.serve("/zip", good(b"x" * 1000)), server.serve("/gone", status(404))]
-    checkout.configure(places, {"tiny": hub.add("model", b"weights")})
+    sources = ["mine.tsv", server.serve("/zip", good(b"x" * 1000)), server.serve("/gone", status(404))]
+    checkout.configure(sources, {"tiny": hub.add("model", b"weights")})
     done = checkout.command("check-sources")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "messages  mine.tsv  1,000,000 bytes, hash agrees",
-        f"messages  {places[1]}  1,000 bytes, hash unknown",
-        f"messages  {places[2]}  does not answer: HTTP 404 (Not Found)",
+        f"messages  {sources[1]}  1,000 bytes, hash unknown",
+        f"messages  {sources[2]}  does not answer: HTTP 404 (Not Found)",
         f"weights of tiny  hf://tiny/model@{COMMIT}/model  7 bytes, hash unchecked",
     ]
     assert sum(request.sent for request in server.requests) == 0
-    checkout.configure(places[2:], {"tiny": hub.place("absent")})
-    assert error_of(checkout.command("check-sources")) == "error: no source has messages, weights of tiny"
+    checkout.configure(sources[2:], {"tiny": hub.source("absent")})
+    expected = "error: no source has messages, weights of tiny; add a source that does"
+    assert error_of(checkout.command("check-sources")) == expected
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("from_hub", [True, False])
-def test_a_job_that_writes_a_log_shows_its_progress_on_the_console(checkout, server, tmp_path, terminal, from_hub):
+def test_a_job_with_a_log_shows_its_progress_bar_on_the_console(checkout, server, tmp_path, terminal, from_hub):
     reader, writer = pty.openpty() if terminal else os.pipe()
     if terminal:
         termios.tcsetwinsize(writer, (25, 80))

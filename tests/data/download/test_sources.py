@@ -1,4 +1,4 @@
-"""Files come from the first place that gives them, whole and verified; a real server misbehaves in between."""
+"""Files are fetched from the first source that has them and verified, from a server that misbehaves."""
 
 import hashlib
 import os
@@ -20,11 +20,18 @@ from hypothesis import strategies as st
 import gpt2_ablations
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hashing import sha256_of
-from gpt2_ablations.data.download import fetch as sources_module
+from gpt2_ablations.data.download import fetch as fetch_module
 from gpt2_ablations.data.download import hub as hub_module
-from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer, is_local, local_path
+from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer
 from gpt2_ablations.data.download.retry_policy import RetryPolicy, retry_policy_from_environment
-from gpt2_ablations.data.download.sources import SourceError, check_address, is_at, shown
+from gpt2_ablations.data.download.sources import (
+    SourceError,
+    check_address,
+    is_local,
+    local_path,
+    printable_source,
+    refers_to,
+)
 from tests.data.download.misbehaving_server import (
     Server,
     chunked,
@@ -52,7 +59,7 @@ def destination(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fetch(destination: Path) -> Callable[..., None]:
-    """Fetches CONTENT."""
+    """A function that fetches CONTENT."""
 
     def call(*sources: str, sha256: str | None = SHA256, policy: RetryPolicy = QUICK, **settings: str) -> None:
         fetch_file(list(sources), destination, sha256, "weights.sources", policy=policy, **settings)
@@ -61,7 +68,7 @@ def fetch(destination: Path) -> Callable[..., None]:
 
 
 def refusal(fetch: Callable[..., None], *sources: str, **settings: object) -> str:
-    """The message of a fetch that must fail; it is one line."""
+    """The one-line error of a fetch that must fail."""
     with pytest.raises(InputError) as raised:
         fetch(*sources, **settings)
     message = str(raised.value)
@@ -70,17 +77,17 @@ def refusal(fetch: Callable[..., None], *sources: str, **settings: object) -> st
 
 
 def assert_only(destination: Path) -> None:
-    """The file is there, and nothing else: no partial file, no lock."""
+    """The folder holds the file, and no partial file or lock."""
     assert destination.read_bytes() == CONTENT
     assert list(destination.parent.iterdir()) == [destination]
 
 
 def assert_nothing(destination: Path) -> None:
-    """Neither the file nor anything that looks finished is there."""
+    """The folder holds neither the file nor another file with a final name."""
     assert [path.name for path in destination.parent.iterdir() if not path.name.startswith(".")] == []
 
 
-def test_a_file_is_downloaded_once_and_leaves_nothing_else_behind(server, fetch, destination):
+def test_a_file_is_downloaded_once_and_no_other_file_remains(server, fetch, destination):
     address = server.serve("/file", good(CONTENT))
     fetch(address)
     fetch(address)
@@ -89,7 +96,7 @@ def test_a_file_is_downloaded_once_and_leaves_nothing_else_behind(server, fetch,
     assert server.sent("/file") == len(CONTENT)
 
 
-def test_a_good_file_is_kept_even_when_its_folder_cannot_be_locked_or_written(server, fetch, destination):
+def test_a_correct_file_is_kept_even_if_its_folder_cannot_be_locked_or_written(server, fetch, destination):
     destination.parent.mkdir()
     destination.write_bytes(CONTENT)
     destination.with_name(f".{destination.name}.lock").mkdir()
@@ -97,21 +104,21 @@ def test_a_good_file_is_kept_even_when_its_folder_cannot_be_locked_or_written(se
     assert server.requests == []
 
 
-def test_a_bad_file_is_replaced(server, fetch, destination):
+def test_a_wrong_file_is_replaced(server, fetch, destination):
     destination.parent.mkdir()
     destination.write_bytes(CONTENT[:-1] + b"?")
     fetch(server.serve("/file", good(CONTENT)))
     assert_only(destination)
 
 
-def test_a_bad_file_does_not_stay_when_nothing_better_is_found(server, fetch, destination):
+def test_a_wrong_file_is_removed_even_if_no_source_has_the_correct_one(server, fetch, destination):
     destination.parent.mkdir()
     destination.write_bytes(CONTENT[:-1] + b"?")
     refusal(fetch, server.address + "/nothing")
     assert_nothing(destination)
 
 
-def test_an_unchecked_file_is_fetched_anew_and_the_old_one_stays_if_that_fails(server, fetch, destination):
+def test_an_unchecked_file_is_fetched_again_and_the_old_one_is_kept_if_that_fails(server, fetch, destination):
     destination.parent.mkdir()
     destination.write_bytes(b"old")
     refusal(fetch, server.address + "/nothing", sha256=None)
@@ -120,20 +127,20 @@ def test_an_unchecked_file_is_fetched_anew_and_the_old_one_stays_if_that_fails(s
     assert_only(destination)
 
 
-def test_404_is_asked_once_and_the_next_place_is_tried(server, fetch, destination, capfd):
+def test_404_is_not_retried_and_the_next_source_is_tried(server, fetch, destination, capfd):
     fetch(server.address + "/nothing", server.serve("/file", good(CONTENT)))
     assert_only(destination)
     assert len(server.asked("/nothing")) == 1
-    assert "/nothing: HTTP 404 (Not Found); trying the next place" in capfd.readouterr().err
+    assert "/nothing: HTTP 404 (Not Found); trying the next source" in capfd.readouterr().err
 
 
-def test_500_is_asked_again(server, fetch, destination):
+def test_500_is_retried(server, fetch, destination):
     fetch(server.serve("/file", in_turn(status(500), good(CONTENT))))
     assert_only(destination)
     assert len(server.requests) == 2
 
 
-def test_500_for_ever_ends_after_three_attempts_with_growing_pauses(server, fetch, destination):
+def test_a_repeated_500_ends_after_three_attempts_with_growing_pauses(server, fetch, destination):
     address, start = server.serve("/file", status(500)), time.monotonic()
     assert "HTTP 500 (Internal Server Error) (3 attempts)" in refusal(fetch, address, policy=replace(QUICK, pause=0.1))
     assert 0.3 <= time.monotonic() - start < 2
@@ -141,34 +148,34 @@ def test_500_for_ever_ends_after_three_attempts_with_growing_pauses(server, fetc
     assert_nothing(destination)
 
 
-def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(server, fetch):
+def test_retry_after_of_a_busy_server_is_obeyed(server, fetch):
     address, start = server.serve("/file", in_turn(status(503, Retry_After="1"), good(CONTENT))), time.monotonic()
     fetch(address)
     assert time.monotonic() - start >= 1
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_cut_connection_is_resumed_where_it_broke(server, fetch, destination, reset):
+def test_a_cut_connection_is_resumed(server, fetch, destination, reset):
     fetch(server.serve("/file", in_turn(cut(CONTENT, 70_000, reset=reset), good(CONTENT))))
     assert_only(destination)
     assert [request.headers.get("range") for request in server.requests] == [None, "bytes=70000-"]
     assert server.sent("/file") == len(CONTENT)
 
 
-def test_a_cut_connection_starts_over_when_the_server_cannot_resume(server, fetch, destination):
+def test_a_cut_download_starts_again_if_the_server_cannot_resume(server, fetch, destination):
     fetch(server.serve("/file", in_turn(cut(CONTENT, 70_000), good(CONTENT, ranges=False))))
     assert_only(destination)
     assert server.sent("/file") == 70_000 + len(CONTENT)
 
 
-def test_a_file_that_changed_on_the_server_is_not_glued_together(server, fetch, destination):
+def test_parts_of_two_versions_of_a_file_are_not_combined(server, fetch, destination):
     first, second = cut(b"x" * 200_000, 70_000, ETag='"first"'), good(CONTENT, ETag='"second"')
     fetch(server.serve("/file", in_turn(first, second)), sha256=None)
     assert_only(destination)
     assert server.requests[1].headers["if-range"] == '"first"'
 
 
-def test_a_download_over_a_poor_line_goes_on_as_long_as_it_gets_forward(server, fetch, destination):
+def test_a_download_continues_as_long_as_each_attempt_makes_progress(server, fetch, destination):
     content = random.Random(2).randbytes(6 * 2**20)
     fetch(server.serve("/file", cut(content, 2**20 + 1)), sha256=hashlib.sha256(content).hexdigest())
     assert destination.read_bytes() == content
@@ -176,7 +183,7 @@ def test_a_download_over_a_poor_line_goes_on_as_long_as_it_gets_forward(server, 
     assert server.sent("/file") == len(content)
 
 
-def test_a_killed_download_goes_on_in_the_next_run(server, fetch, destination):
+def test_an_interrupted_download_is_resumed_in_the_next_invocation(server, fetch, destination):
     address = server.serve("/file", in_turn(cut(CONTENT, 150_000), status(404), good(CONTENT)))
     refusal(fetch, address)
     assert_nothing(destination)
@@ -185,14 +192,14 @@ def test_a_killed_download_goes_on_in_the_next_run(server, fetch, destination):
     assert server.sent("/file") == len(CONTENT)
 
 
-def test_the_next_place_goes_on_where_the_first_one_broke(server, fetch, destination):
+def test_a_cut_download_is_resumed_from_the_next_source(server, fetch, destination):
     broken = server.serve("/broken", in_turn(cut(CONTENT, 150_000), status(404)))
     fetch(broken, server.serve("/mirror", good(CONTENT)))
     assert_only(destination)
     assert server.sent("/mirror") == len(CONTENT) - 150_000
 
 
-def test_a_wrong_beginning_left_by_an_earlier_run_costs_one_more_download(server, fetch, destination):
+def test_a_wrong_partial_file_costs_one_more_download(server, fetch, destination):
     destination.parent.mkdir()
     destination.with_name(".model.bin.part").write_bytes(b"x" * 1000)
     fetch(server.serve("/file", good(CONTENT)))
@@ -200,8 +207,8 @@ def test_a_wrong_beginning_left_by_an_earlier_run_costs_one_more_download(server
     assert server.sent("/file") == 2 * len(CONTENT) - 1000
 
 
-@pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"], ids=["whole", "too much"])
-def test_a_partial_file_that_is_whole_or_too_long_is_sorted_out(server, fetch, destination, left):
+@pytest.mark.parametrize("left", [CONTENT, CONTENT + b"more"], ids=["complete", "too long"])
+def test_a_partial_file_that_is_complete_or_too_long_is_handled(server, fetch, destination, left):
     destination.parent.mkdir()
     destination.with_name(".model.bin.part").write_bytes(left)
     fetch(server.serve("/file", good(CONTENT)))
@@ -209,27 +216,27 @@ def test_a_partial_file_that_is_whole_or_too_long_is_sorted_out(server, fetch, d
     assert server.sent("/file") == (0 if left == CONTENT else len(CONTENT))
 
 
-def test_without_a_hash_what_an_earlier_run_left_is_not_trusted(server, fetch, destination):
+def test_without_a_sha256_a_partial_file_is_not_resumed(server, fetch, destination):
     destination.parent.mkdir()
     destination.with_name(".model.bin.part").write_bytes(b"x" * 1000)
     fetch(server.serve("/file", good(CONTENT)), sha256=None)
     assert_only(destination)
 
 
-def test_a_body_shorter_than_announced_is_never_taken_for_the_file(server, fetch, destination):
+def test_a_body_shorter_than_announced_is_refused(server, fetch, destination):
     address = server.serve("/file", cut(CONTENT[:50_000], 40_000, ranges=False))
     assert "the connection was cut: 40000 of 50000 bytes (3 attempts)" in refusal(fetch, address, sha256=None)
     assert len(server.requests) == 3
     assert list(destination.parent.iterdir()) == []
 
 
-def test_a_body_of_unannounced_length_is_taken_when_it_is_whole(server, fetch, destination):
+def test_a_body_of_unannounced_length_is_accepted_if_it_is_complete(server, fetch, destination):
     fetch(server.serve("/file", in_turn(chunked_and_cut(CONTENT), chunked(CONTENT))))
     assert_only(destination)
     assert len(server.requests) == 2
 
 
-def test_right_length_and_wrong_bytes_are_refused_and_not_asked_for_again(server, fetch, destination):
+def test_wrong_bytes_of_the_right_length_are_refused_and_not_retried(server, fetch, destination):
     wrong = server.serve("/wrong", good(CONTENT[:-1] + b"?"))
     found = hashlib.sha256(CONTENT[:-1] + b"?").hexdigest()
     assert f"its sha256 is {found}, not {SHA256[:12]}…" in refusal(fetch, wrong)
@@ -240,7 +247,7 @@ def test_right_length_and_wrong_bytes_are_refused_and_not_asked_for_again(server
 
 
 @pytest.mark.parametrize("sha256", [SHA256, None], ids=["checked", "unchecked"])
-def test_an_html_page_in_place_of_the_file_is_called_so(server, fetch, destination, sha256):
+def test_an_html_page_in_place_of_the_file_is_named(server, fetch, destination, sha256):
     assert "an HTML page in place of the file" in refusal(fetch, server.serve("/file", page()), sha256=sha256)
     assert_nothing(destination)
 
@@ -257,12 +264,12 @@ def test_redirects_are_followed(server, fetch, destination):
     assert_only(destination)
 
 
-def test_a_redirect_loop_ends(server, fetch):
+def test_a_redirect_loop_is_given_up(server, fetch):
     assert "more than 10 redirects" in refusal(fetch, server.serve("/loop", redirect("/loop")))
     assert len(server.requests) == 11
 
 
-def test_a_byte_now_and_then_is_given_up(server, fetch, destination):
+def test_a_slow_transfer_is_given_up(server, fetch, destination):
     slow, start = server.serve("/file", trickle(CONTENT, 0.02)), time.monotonic()
     policy = RetryPolicy(attempts=2, pause=0.01, timeout=0.3, min_rate=1000)
     assert "too slow" in refusal(fetch, slow, policy=policy)
@@ -271,7 +278,7 @@ def test_a_byte_now_and_then_is_given_up(server, fetch, destination):
     assert_nothing(destination)
 
 
-def test_a_slow_but_steady_server_is_waited_for(server, fetch, destination):
+def test_a_transfer_above_the_minimum_rate_is_completed(server, fetch, destination):
     content = CONTENT[:60]
     policy = RetryPolicy(attempts=1, pause=0, timeout=0.3, min_rate=5)
     address = server.serve("/file", trickle(content, 0.02))
@@ -285,33 +292,33 @@ def test_a_silent_server_is_given_up(server, fetch):
     assert len(server.requests) == 2
 
 
-def test_headers_that_trickle_are_given_up(server, fetch):
+def test_slow_headers_are_given_up(server, fetch):
     address, start = server.serve("/file", trickling_headers(0.05)), time.monotonic()
     assert "no answer for 0.2 s" in refusal(fetch, address, policy=replace(QUICK, attempts=1, timeout=0.2))
     assert time.monotonic() - start < 2
 
 
-def test_no_server_at_all_is_called_so(fetch, destination):
+def test_an_unreachable_server_is_named(fetch, destination):
     with Server() as gone:
         address = gone.address
     assert "no connection (Connection refused) (3 attempts)" in refusal(fetch, f"{address}/file")
     assert_nothing(destination)
 
 
-def test_when_all_places_fail_one_line_lists_each_and_the_way_by_hand_then_works(server, fetch, destination, tmp_path):
+def test_one_line_lists_all_failed_sources_and_a_file_can_be_supplied_by_hand(server, fetch, destination, tmp_path):
     sources = [f"{server.address}/nothing", server.serve("/page", page()), str(tmp_path / "absent"), "ftp://host/file"]
     message = refusal(fetch, *sources)
-    assert message.startswith(f"weights.sources: no place gives model.bin (sha256 {SHA256}): ")
+    assert message.startswith(f"weights.sources: could not download model.bin with sha256 {SHA256} from any source (")
     for reason in ("HTTP 404", "an HTML page", "no such file", "ftp:// is not supported"):
         assert reason in message
-    assert message.endswith("Get it by hand and put the path of your copy first in weights.sources")
+    assert message.endswith("Download it yourself and list its path first in weights.sources")
     (tmp_path / "copy").write_bytes(CONTENT)
     fetch(str(tmp_path / "copy"), *sources)
     assert_only(destination)
 
 
 @pytest.mark.parametrize("form", ["absolute", "relative", "file"])
-def test_local_files_are_sources_like_others(fetch, destination, tmp_path, monkeypatch, form):
+def test_a_local_file_is_copied(fetch, destination, tmp_path, monkeypatch, form):
     original = tmp_path / "a copy#1%.bin"
     original.write_bytes(CONTENT)
     monkeypatch.chdir(tmp_path)
@@ -321,7 +328,7 @@ def test_local_files_are_sources_like_others(fetch, destination, tmp_path, monke
     assert_only(destination)
 
 
-def test_a_local_file_with_another_hash_says_how_to_use_it_anyway(fetch, destination, tmp_path):
+def test_the_error_for_a_local_file_with_another_sha256_says_how_to_use_it(fetch, destination, tmp_path):
     (tmp_path / "own").write_bytes(b"my own data")
     message = refusal(fetch, str(tmp_path / "own"), sha_setting="dataset.sha256")
     assert "set dataset.sha256: null for your own data" in message
@@ -330,7 +337,7 @@ def test_a_local_file_with_another_hash_says_how_to_use_it_anyway(fetch, destina
     assert destination.read_bytes() == b"my own data"
 
 
-def test_the_users_file_is_not_removed_when_it_lies_where_the_result_belongs(fetch, destination):
+def test_a_source_at_the_destination_is_not_removed(fetch, destination):
     destination.parent.mkdir()
     destination.write_bytes(b"my own data")
     refusal(fetch, str(destination))
@@ -340,7 +347,7 @@ def test_the_users_file_is_not_removed_when_it_lies_where_the_result_belongs(fet
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("source", "reason"),
     [
         (".", "a folder, not a file"),
         ("file://elsewhere/file", "file:// takes an absolute path of this machine"),
@@ -351,12 +358,12 @@ def test_the_users_file_is_not_removed_when_it_lies_where_the_result_belongs(fet
         ("x" * 5000, "cannot be read (File name too long)"),
         ("s3://bucket/file", "s3:// is not supported; use https://, hf://, file:// or a path"),
         ("http://example.org/file", "plain http is refused; use https, or allow the host with"),
-        ("hf://repository-without-revision/file", "not a place of the form hf://org/repo@REVISION/path/in/repo"),
+        ("hf://repository-without-revision/file", "not of the form hf://org/repo@REVISION/path/in/repo"),
         ("hf://org/repo@main/../../file", "would leave the repository"),
     ],
 )
-def test_a_place_that_is_none_is_a_reason_like_others(fetch, place, reason):
-    assert reason in refusal(fetch, place)
+def test_an_invalid_source_is_reported(fetch, source, reason):
+    assert reason in refusal(fetch, source)
 
 
 @given(
@@ -364,15 +371,15 @@ def test_a_place_that_is_none_is_a_reason_like_others(fetch, place, reason):
     st.sampled_from(["{}", "file://{}", "http://{}", "http://127.0.0.1:1/{}", "hf://{}", "hf://o/r@m/{}"]),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_written_as_a_place_gives_one_line(tmp_path, monkeypatch, text, form):
+def test_any_text_as_a_source_gives_one_line(tmp_path, monkeypatch, text, form):
     monkeypatch.setattr(hub_module.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError) as raised:
-        place = form.format(text)
-        fetch_file([place], tmp_path / "file", SHA256, "weights.sources", policy=replace(QUICK, attempts=1))
+        source = form.format(text)
+        fetch_file([source], tmp_path / "file", SHA256, "weights.sources", policy=replace(QUICK, attempts=1))
     assert str(raised.value).isprintable()
 
 
-def test_plain_http_is_for_this_machine_and_for_hosts_allowed_by_name(monkeypatch):
+def test_plain_http_is_accepted_for_this_machine_and_for_allowed_hosts(monkeypatch):
     for address in ("http://localhost/", "http://127.8.9.1:80/", "http://[::1]/", "https://example.org/"):
         check_address(address)
     monkeypatch.setenv("GPT2_ABLATIONS_ALLOW_HTTP", "mirror.lan, other.lan")
@@ -399,7 +406,7 @@ def test_a_redirect_from_https_to_http_is_refused(server, fetch, destination, ce
     assert_only(destination)
 
 
-def test_no_secret_of_an_address_is_shown(server, fetch, capfd):
+def test_no_secret_of_an_address_is_printed(server, fetch, capfd):
     host = server.address.removeprefix("http://")
     server.serve("/file", status(500))
     message = refusal(fetch, f"http://user:hush@{host}/file?token=hush", "http://127.0.0.1:1/file?token=hush")
@@ -413,20 +420,20 @@ def test_no_secret_of_an_address_is_shown(server, fetch, capfd):
     st.text(st.characters(exclude_characters="/?#\\")),
     st.sampled_from(["https://{}@host/file", "https://u:{}@host", "http://host/?key={}"]),
 )
-def test_an_address_is_shown_in_one_line_without_user_and_query(secret, address):
-    text = shown(address.format(f"SECRET{secret}"))
+def test_an_address_is_printed_on_one_line_without_user_and_query(secret, address):
+    text = printable_source(address.format(f"SECRET{secret}"))
     assert "SECRET" not in text
     assert text.isprintable()
 
 
-def test_an_unwritable_destination_is_the_users_to_mend(server, tmp_path):
+def test_a_destination_that_cannot_be_written_is_an_input_error(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written \\(File exists\\)"):
         fetch_file([server.serve("/file", good(CONTENT))], tmp_path / "file" / "model.bin", SHA256, "weights.sources")
     assert server.requests == []
 
 
-def test_two_processes_that_want_the_same_file_download_it_once(server, fetch, destination):
+def test_processes_that_need_the_same_file_download_it_once(server, fetch, destination):
     def late(handler):
         time.sleep(0.3)
         good(CONTENT)(handler)
@@ -442,7 +449,7 @@ def test_two_processes_that_want_the_same_file_download_it_once(server, fetch, d
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_progress_bar_is_for_terminals_only(server, destination, terminal):
+def test_the_progress_bar_is_shown_on_terminals_only(server, destination, terminal):
     script = (
         "import sys; from pathlib import Path; from gpt2_ablations.data.download.fetch import fetch_file;"
         "fetch_file([sys.argv[1]], Path(sys.argv[2]), None, 'weights.sources')"
@@ -462,30 +469,37 @@ def test_the_progress_bar_is_for_terminals_only(server, destination, terminal):
     assert terminal or shown_text == b"end"
 
 
-def test_patience_comes_from_the_environment(monkeypatch):
+def test_the_retry_policy_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_ATTEMPTS", "7")
     monkeypatch.setenv("GPT2_ABLATIONS_DOWNLOAD_PAUSE", "0")
     assert retry_policy_from_environment() == RetryPolicy(attempts=7, pause=0.0)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("ATTEMPTS", "0"), ("ATTEMPTS", "1.5"), ("TIMEOUT", "0"), ("TIMEOUT", "inf"), ("PAUSE", "-1"), ("MIN_RATE", "x")],
+    ("name", "value", "allowed"),
+    [
+        ("ATTEMPTS", "0", "a whole number from 1"),
+        ("ATTEMPTS", "1.5", "a whole number from 1"),
+        ("TIMEOUT", "0", "a number above 0"),
+        ("TIMEOUT", "inf", "a number above 0"),
+        ("PAUSE", "-1", "a number from 0"),
+        ("MIN_RATE", "x", "a number from 0"),
+    ],
 )
-def test_a_patience_that_is_none_is_named(monkeypatch, name, value):
+def test_an_invalid_value_of_the_retry_policy_is_named(monkeypatch, name, value, allowed):
     monkeypatch.setenv(f"GPT2_ABLATIONS_DOWNLOAD_{name}", value)
-    with pytest.raises(InputError, match=f"GPT2_ABLATIONS_DOWNLOAD_{name} is '{value}'; it must be"):
+    with pytest.raises(InputError, match=f"GPT2_ABLATIONS_DOWNLOAD_{name} is '{value}'; set it to {allowed}"):
         retry_policy_from_environment()
 
 
-def test_local_sources_are_told_from_addresses(tmp_path):
+def test_local_sources_are_distinguished_from_addresses(tmp_path):
     assert [is_local(source) for source in ("data/x", "/x", "file:///x", "FILE:///x")] == [True] * 4
     assert [is_local(source) for source in ("https://host/x", "hf://org/repo@main/x", "ftp://x")] == [False] * 3
     assert local_path("data/x") == Path("data/x")
     assert local_path("file:///a%20b") == Path("/a b")
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path):
+def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "file").write_bytes(CONTENT)
     assert sha256_of(tmp_path / "file") == SHA256
 
@@ -495,15 +509,15 @@ BPE, ENCODER = b"#version: 0.2\na b\n", b'{"a": 0}'
 
 @pytest.fixture
 def tokenizer_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two small files in place of GPT-2's."""
+    """Replaces the two files of the GPT-2 BPE with small ones."""
     names = [("vocab.bpe", "merges.txt", BPE), ("encoder.json", "vocab.json", ENCODER)]
     files = [(name, other, hashlib.sha256(content).hexdigest()) for name, other, content in names]
-    monkeypatch.setattr(sources_module, "TOKENIZER_FILES", files)
+    monkeypatch.setattr(fetch_module, "TOKENIZER_FILES", files)
 
 
 @pytest.mark.parametrize("names", [("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json")])
-@pytest.mark.parametrize("place", ["address", "address with a query", "folder"])
-def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, tokenizer_files, names, place):
+@pytest.mark.parametrize("kind", ["address", "address with a query", "folder"])
+def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, tokenizer_files, names, kind):
     folder = tmp_path / "source"
     folder.mkdir()
     for name, content in zip(names, (BPE, ENCODER), strict=True):
@@ -513,7 +527,7 @@ def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, toke
         "address": f"{server.address}/main/",
         "address with a query": f"{server.address}/main?token=1",
         "folder": str(folder),
-    }[place]
+    }[kind]
     fetch_tokenizer([source], tmp_path / "tokenizer", policy=QUICK)
     assert (tmp_path / "tokenizer" / "vocab.bpe").read_bytes() == BPE
     assert (tmp_path / "tokenizer" / "encoder.json").read_bytes() == ENCODER
@@ -522,7 +536,7 @@ def test_the_tokenizer_is_found_under_both_pairs_of_names(server, tmp_path, toke
     assert len(server.requests) == asked
 
 
-def test_a_tokenizer_that_no_place_has_is_explained(server, tmp_path, tokenizer_files):
+def test_the_error_for_a_missing_tokenizer_lists_all_reasons(server, tmp_path, tokenizer_files):
     (tmp_path / "vocab.bpe").write_bytes(b"another vocabulary")
     with pytest.raises(InputError) as raised:
         fetch_tokenizer([f"{server.address}/main", str(tmp_path)], tmp_path / "tokenizer", policy=QUICK)
@@ -530,21 +544,22 @@ def test_a_tokenizer_that_no_place_has_is_explained(server, tmp_path, tokenizer_
     assert "vocab.bpe: HTTP 404 (Not Found), merges.txt: HTTP 404 (Not Found)" in message
     assert f"{tmp_path}: vocab.bpe: its sha256 is" in message
     assert message.endswith(
-        "put the path of the folder that holds vocab.bpe and encoder.json first in tokenizer.sources"
+        "Download vocab.bpe and encoder.json yourself and list their folder first in tokenizer.sources"
     )
     assert "\n" not in message
 
 
-def test_a_source_is_at_a_path_if_removing_that_loses_it(tmp_path, monkeypatch):
+def test_a_source_refers_to_a_path_if_removing_the_path_removes_the_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept, made = tmp_path / "kept", Path("made") / "file"
     kept.write_text("the user's copy")
-    assert is_at("made/file", made) and is_at(f"file://{tmp_path}/made/file", made)  # whether it is there or not
+    # Also if the file does not exist.
+    assert refers_to("made/file", made) and refers_to(f"file://{tmp_path}/made/file", made)
     made.parent.mkdir()
     made.symlink_to(kept)
-    assert is_at("./made/file", made) and not is_at("kept", made)  # the link goes, the user's copy stays
+    assert refers_to("./made/file", made) and not refers_to("kept", made)  # removing the link keeps the user's copy
     made.unlink()
     made.write_text("the user's only copy")
     (tmp_path / "link").symlink_to(made.absolute())
-    assert is_at("link", made) and not is_at("kept", made)
-    assert not is_at("https://example.org/made/file", made) and not is_at("file://elsewhere/made/file", made)
+    assert refers_to("link", made) and not refers_to("kept", made)
+    assert not refers_to("https://example.org/made/file", made) and not refers_to("file://elsewhere/made/file", made)

@@ -1,4 +1,4 @@
-"""Reads the messages file, bare or inside a zip; nothing is ever unpacked to a name that the zip chooses."""
+"""Reads the messages file, bare or from a zip. The member is read into memory; nothing is unpacked to disk."""
 
 import lzma
 import stat
@@ -9,19 +9,20 @@ from pathlib import Path, PurePosixPath
 from .sources import SourceError
 
 MEMBER = "SMSSpamCollection"
-LIMIT = 64 * 2**20  # bytes; the real file has 477,907
-# What zipfile raises for bytes that are no proper zip, found by fuzzing.
+LIMIT = 64 * 2**20  # bytes; the SMS Spam Collection has 477,907
+# Exceptions of zipfile for damaged zips, found by fuzzing.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError)
 
 
 def read_messages(path: Path) -> bytes:
-    """The bytes of the messages file: of the zip's member of that name, or of the bare file.
+    """The bytes of the messages file: the member `SMSSpamCollection` of a zip, or the file itself.
 
     Raises:
-        SourceError: an unsafe, encrypted or damaged zip, one without the member, or no messages file at all.
+        SourceError: the zip is unsafe, encrypted, damaged or without the member, or the file is empty, too large or an
+            HTML page.
     """
     if path.stat().st_size > LIMIT:
-        raise SourceError(f"larger than {LIMIT} bytes, so not the messages")
+        raise SourceError(f"larger than {LIMIT} bytes, so it is not the messages file")
     if zipfile.is_zipfile(path):
         return _read_member(path)
     try:
@@ -32,13 +33,13 @@ def read_messages(path: Path) -> bytes:
         raise SourceError("a damaged zip: its end is missing")
     if not content:
         raise SourceError("an empty file")
-    if looks_like_a_page(content):
+    if looks_like_html(content):
         raise SourceError("an HTML page in place of the file")
     return content
 
 
-def looks_like_a_page(beginning: bytes) -> bool:
-    """Whether bytes begin like an HTML page, such as a login or an error page."""
+def looks_like_html(beginning: bytes) -> bool:
+    """Whether a file is an HTML page, such as a login or error page, by its first 512 bytes."""
     start = beginning[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return start.startswith((b"<!doctype html", b"<html"))
 
@@ -48,11 +49,11 @@ def _read_member(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             member = _messages_member(archive.infolist())
             with archive.open(member) as file:
-                # One byte more than allowed tells a member that is larger than its zip announces.
+                # One byte more than allowed detects a member that is larger than the zip says.
                 content = file.read(LIMIT + 1)
     except NotImplementedError:
-        raise SourceError("the zip is compressed by a method that Python does not know") from None
-    except RuntimeError:  # zipfile's word for a missing password
+        raise SourceError("the zip uses a compression method that Python does not support") from None
+    except RuntimeError:  # zipfile needs a password
         raise SourceError("the zip is encrypted") from None
     except DAMAGED as error:
         raise SourceError(f"a damaged zip ({' '.join(str(error).split()) or type(error).__name__})") from None

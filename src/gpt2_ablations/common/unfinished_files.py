@@ -1,4 +1,8 @@
-"""Unfinished files, `.NAME.NAMESPACE.PID.part`: their names, and the removal of those that no process will finish."""
+"""Names of unfinished files, `.NAME.NAMESPACE.PID.part`, and the removal of abandoned ones.
+
+A process writes a file under such a name and renames it when it is complete. NAMESPACE and PID identify the process, so
+that another process can tell whether the file is still being written.
+"""
 
 import functools
 import hashlib
@@ -10,17 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 
 UNFINISHED = re.compile(r"\..+\.(?P<namespace>[0-9a-f]{12})\.(?P<process>\d+)\.part")
-# Where a process cannot be asked for, on another machine, a file that nobody has touched for so long is given up.
-GIVEN_UP_AFTER = 7 * 24 * 3600  # seconds
+# Whether a process of another machine runs cannot be checked. Its file is abandoned if it has not changed for so long.
+ABANDONED_AFTER = 7 * 24 * 3600  # seconds
 
 
-def partial_path(path: Path) -> Path:
-    """The name under which this process writes `path`, in the same folder."""
+def unfinished_path(path: Path) -> Path:
+    """The name, in the same folder, under which this process writes `path` until it is complete."""
     return path.with_name(f".{path.name}.{process_namespace()}.{os.getpid()}.part")
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the unfinished files in a folder whose process is dead; what cannot be removed stays."""
+    """Remove the unfinished files in a folder whose process no longer runs. A file that cannot be removed is kept."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = UNFINISHED.fullmatch(entry.name)
@@ -31,11 +35,11 @@ def remove_abandoned(folder: Path) -> None:
 def _is_abandoned(entry: os.DirEntry, namespace: str, process: int) -> bool:
     if namespace == process_namespace():
         return not is_alive(process)
-    return time.time() - entry.stat(follow_symlinks=False).st_mtime > GIVEN_UP_AFTER
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process with this id runs in this process namespace."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -47,7 +51,10 @@ def is_alive(process: int) -> bool:
 
 @functools.cache
 def process_namespace() -> str:
-    """Names the place in which this process's id means this process: a machine, since its start, and a container."""
+    """Identifies the system in which process ids are unique: this machine, since its last start, and this container.
+
+    Returns: 12 hexadecimal digits.
+    """
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
