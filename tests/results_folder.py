@@ -1,4 +1,4 @@
-"""Results folders as finished workflows leave them, made up or after the published figures."""
+"""Results folders of finished workflows, with invented numbers or with the published figures."""
 
 import csv
 import json
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from gpt2_ablations.settings.config import Config, load_experiments, load_models, parse_config
+from gpt2_ablations.settings.config import Config, parse_config
 from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.published import load_published
+from gpt2_ablations.settings.rows import load_experiments
 from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
@@ -28,8 +30,10 @@ class Results:
         for key in ("experiments", "models", "published", "comparisons"):
             mapping[key] = str(CHECKOUT / mapping[key])
         self.config: Config = parse_config(mapping | overrides, "test")
-        models = load_models(self.config.models)
-        self.experiments: dict[str, Experiment] = load_experiments(self.config.experiments, models, self.config.models)
+        self.models = load_models(self.config.models)
+        self.experiments: dict[str, Experiment] = load_experiments(
+            self.config.experiments, self.models, self.config.models
+        )
         self.published = load_published(CHECKOUT / "config/published.csv")
         self.labels = np.arange(N_TEST) % 2
 
@@ -40,8 +44,8 @@ class Results:
         """Write a finished run.
 
         Args:
-            correct: how many test messages are right, the first ones, or which, bool [300].
-            metrics: values of metrics.json that differ from row 1's.
+            correct: how many test examples are classified correctly (the first ones), or which, bool [300].
+            metrics: values of metrics.json to change.
         """
         which = np.arange(N_TEST) < correct if isinstance(correct, int) else np.asarray(correct)
         folder = self.folder(row, seed)
@@ -58,8 +62,8 @@ class Results:
         counts: dict = {}
         for split in TOTALS:
             total = entry.total(split)
-            right = entry.count(split, total)
-            # A percentage that is no count stays as it is printed, beside the nearest count.
+            right = entry.correct(split, total)
+            # If no count gives the percentage, the printed value is kept, with the nearest count.
             exact = entry.percentage(split) / 100 if right is None else right / total
             counts |= {f"{split}_acc": exact, f"{split}_correct": round(exact * total), f"{split}_total": total}
         seconds = {"features": 0.0, "training": entry.minutes * 60, "evaluation": 1.0}
@@ -92,7 +96,7 @@ class Results:
                 writer.writerow([index, label, prediction, 0.5 - prediction, prediction - 0.5])
 
     def _write_history(self, folder: Path, seed: int) -> None:
-        """Five epochs of falling losses, evaluated where the reference evaluates."""
+        """Write five epochs of falling losses, evaluated where the reference evaluates."""
         noise = np.random.default_rng(seed).normal(0, 0.1, (5 * STEPS, 2))
         with open(folder / "history.csv", "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -107,14 +111,14 @@ class Results:
 
 
 def comparisons_file(folder: Path, **questions: dict) -> str:
-    """A comparisons file with some questions; returns its path."""
+    """Write a comparisons file with these questions; returns its path."""
     path = folder / "comparisons.yaml"
     path.write_text(yaml.safe_dump(questions, sort_keys=False))
     return str(path)
 
 
 def whole_table(results: Results, noise: float = 0.0) -> Results:
-    """Fill in all rows with every seed after the published figures: hard messages are hard for most rows."""
+    """Add runs of all rows with every seed, near the published figures. Most rows misclassify the same examples."""
     difficulty = np.random.default_rng(0).random(N_TEST)
     for row, entry in results.published.items():
         for seed in results.config.seeds:

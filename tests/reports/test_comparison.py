@@ -1,4 +1,4 @@
-"""comparison.md: published beside reproduced."""
+"""comparison.md: published and reproduced figures."""
 
 import re
 
@@ -11,7 +11,8 @@ from gpt2_ablations.reports.comparison import comparison_markdown
 def sections(results) -> dict[str, list[list[str]]]:
     """The tables of comparison.md by heading, as cells, without headers."""
     found = {}
-    for section in re.split(r"^## ", comparison_markdown(results.config, results.experiments), flags=re.M)[1:]:
+    text = comparison_markdown(results.config, results.experiments, results.models)
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
         title, *lines = section.splitlines()
         rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
         found[title] = rows[2:]
@@ -22,34 +23,34 @@ def line(results, section: str, row: str) -> list[str]:
     return next(cells for cells in sections(results)[section] if cells[0].startswith(f"{row}: "))
 
 
-def test_the_published_figures_as_a_run_differ_in_nothing(results):
+def test_runs_with_the_published_figures_differ_in_nothing(results):
     for row in results.published:
         results.add_published(row)
     tables = sections(results)
     for title in ("Test accuracy", "Validation accuracy", "Training accuracy"):
         assert len(tables[title]) == 19
-        for name, published, reproduced, points, messages, within in tables[title]:
+        for name, published, reproduced, points, examples, within in tables[title]:
             if (title, name) == ("Validation accuracy", "8: gpt2-xl"):
                 assert published == "99.81% (impossible: no count of 149)"
-                assert (points, messages, within) == ("0.00", "–", "–")
+                assert (points, examples, within) == ("0.00", "–", "–")
             else:
                 assert published == reproduced
-                assert (points, messages, within) == ("0.00", "0", "yes")
+                assert (points, examples, within) == ("0.00", "0", "yes")
     for _, published, reproduced, ratio, *devices in tables["Training time"]:
         assert (published, ratio, devices) == (reproduced, "1.00×", ["A100", "A100"])
 
 
 def test_row_8s_validation_accuracy_is_flagged(results):
-    text = comparison_markdown(results.config, results.experiments)
+    text = comparison_markdown(results.config, results.experiments, results.models)
     flagged = [entry for entry in text.splitlines() if "Impossible published value" in entry]
-    # Without a run, too: the published totals say so.
+    # The published totals are enough: no run is needed.
     assert flagged == [
         "- **Impossible published value**: row 8, validation accuracy 99.81%;"
         " 148 of 149 are 99.33% and 149 of 149 are 100.00%."
     ]
 
 
-def test_a_difference_in_points_and_messages(results):
+def test_a_difference_in_points_and_examples(results):
     results.add("1", 283)
     assert line(results, "Test accuracy", "1") == [
         "1: defaults",
@@ -64,10 +65,9 @@ def test_a_difference_in_points_and_messages(results):
 def test_a_difference_beyond_sampling_error(results):
     results.add("1", 260)
     assert line(results, "Test accuracy", "1")[3:] == ["−8.33", "−25", "no"]
-    text = comparison_markdown(results.config, results.experiments)
+    text = comparison_markdown(results.config, results.experiments, results.models)
     assert (
-        "Test accuracy: 0 of 1 published values lie within sampling error of the reproduced ones; outside: row 1."
-        in text
+        "Test accuracy: 0 of 1 published value within sampling error of the reproduced value; outside: row 1." in text
     )
 
 
@@ -80,7 +80,7 @@ def test_rows_that_have_not_run_show_a_dash(results):
     results.add("1")
     assert line(results, "Test accuracy", "2")[2:] == ["–"] * 4
     assert line(results, "Training time", "2")[2:4] == ["–", "–"]
-    text = comparison_markdown(results.config, results.experiments)
+    text = comparison_markdown(results.config, results.experiments, results.models)
     assert "- 1 of 19 rows ran, with 1 seed.\n- Not run yet, or failed: rows 2, 3, 4" in text
 
 
@@ -93,7 +93,8 @@ def test_several_seeds_show_mean_and_standard_deviation(three_seeds):
 
 def test_rows_with_fewer_seeds_are_named(three_seeds):
     three_seeds.add("5", seed=2)
-    assert "With fewer seeds: row 5." in comparison_markdown(three_seeds.config, three_seeds.experiments)
+    text = comparison_markdown(three_seeds.config, three_seeds.experiments, three_seeds.models)
+    assert "With fewer seeds: row 5." in text
 
 
 def test_time_ratio_and_both_devices(results):
@@ -104,8 +105,8 @@ def test_time_ratio_and_both_devices(results):
 def test_a_split_of_another_size_is_compared_in_points_only(results):
     results.add("1", val_acc=0.99, val_correct=99, val_total=100)
     assert line(results, "Validation accuracy", "1")[2:] == ["99.00% (99/100)", "−0.33", "–", "yes"]
-    text = comparison_markdown(results.config, results.experiments)
-    assert "Validation accuracy of row 1: of 100 messages here and of 149 in the published figures" in text
+    text = comparison_markdown(results.config, results.experiments, results.models)
+    assert "Validation accuracy of row 1: 100 examples here, 149 in the published figures" in text
 
 
 def test_published_figures_without_totals_take_the_runs(results, tmp_path):
@@ -114,25 +115,40 @@ def test_published_figures_without_totals_take_the_runs(results, tmp_path):
     config = results.config.model_copy(update={"published": str(file)})
     results.add("1")
     results.add("2")
-    text = comparison_markdown(config, results.experiments)
+    text = comparison_markdown(config, results.experiments, results.models)
     assert "95.00% (285/300)" in text
     assert "95.01% (impossible: no count of 300)" in text
 
 
 def test_only_selected_rows_are_shown(results):
     config = results.config.model_copy(update={"rows": ["2", "11"]})
-    text = comparison_markdown(config, results.experiments)
+    text = comparison_markdown(config, results.experiments, results.models)
     assert "of 2 rows ran" in text
     assert "| 1: defaults" not in text
 
 
-def test_a_note_of_the_runs_stands_above_the_numbers(results):
+def test_a_note_of_the_runs_is_above_the_numbers(results):
     results.add("1", note="A miniature\nfor a demonstration.")
-    text = comparison_markdown(results.config, results.experiments)
+    text = comparison_markdown(results.config, results.experiments, results.models)
     assert text.startswith("# Published and reproduced\n\n> A miniature for a demonstration.\n")
 
 
 def test_a_damaged_run_is_named(results):
     (results.add("1") / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: not valid JSON"):
-        comparison_markdown(results.config, results.experiments)
+        comparison_markdown(results.config, results.experiments, results.models)
+
+
+def test_without_published_figures_nothing_is_compared(results):
+    results.add("1", note="A miniature.")
+    config = results.config.model_copy(update={"published": None})
+    text = comparison_markdown(config, results.experiments, results.models)
+    assert text.startswith("# Published and reproduced\n\n> A miniature.\n")
+    assert "The configuration names no published figures (`published: null`), so nothing is compared." in text
+    assert "1 of 19 rows ran, with 1 seed." in text
+    assert "|" not in text and "Difference" not in text
+
+
+def test_a_model_s_label_replaces_its_name(labelled):
+    text = comparison_markdown(labelled.config, labelled.experiments, labelled.models)
+    assert "| 6: gpt2-medium (miniature) " in text and "| 9: gpt2-xl, all layers " in text

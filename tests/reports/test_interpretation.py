@@ -1,4 +1,4 @@
-"""interpretation.md: questions answered on runs made for the purpose."""
+"""interpretation.md: questions answered from runs with invented numbers."""
 
 import re
 
@@ -14,12 +14,12 @@ MEASURES = ["test_accuracy", "train_validation_gap", "training_time", "trained_p
 
 @pytest.fixture
 def answer(tmp_path):
-    """The text for one question on some pairs."""
+    """The text for one question about some pairs."""
 
     def text(results, pairs=((1, 2),), measures=MEASURES):
         entry = {"question": "Is it so?", "pairs": [list(pair) for pair in pairs], "measures": list(measures)}
         config = results.config.model_copy(update={"comparisons": comparisons_file(tmp_path, mine=entry)})
-        return interpretation_markdown(config, results.experiments)
+        return interpretation_markdown(config, results.experiments, results.models)
 
     return text
 
@@ -34,7 +34,7 @@ def test_a_better_row(results, answer):
     results.add("2", 290)
     text = answer(results)
     assert "**Row 2 is better than row 1 by 6.67 points.**" in text
-    assert "Messages that only row 2 gets right: 20, only row 1: 0; exact McNemar p < 0.0001" in text
+    assert "Examples that only row 2 classifies correctly: 20; only row 1: 0. McNemar's exact test: p < 0.0001" in text
     assert measure(text, "Test accuracy")[:2] == ["90.00% (270/300)", "96.67% (290/300)"]
     assert measure(text, "Test accuracy")[2].startswith("+6.67 points, 95% interval +4.00 to +9.67")
 
@@ -45,22 +45,22 @@ def test_a_worse_row(results, answer):
     assert "**Row 2 is worse than row 1 by 6.67 points.**" in answer(results)
 
 
-def test_too_few_discordant_messages_are_not_distinguishable(results, answer):
-    # All five favour row 2 and the interval leaves out zero, but the exact test does not exclude chance.
+def test_too_few_discordant_examples_are_not_distinguishable(results, answer):
+    # All five favour row 2 and the interval excludes zero, but the exact test does not exclude chance.
     results.add("1", 285)
     results.add("2", 290)
     text = answer(results)
     assert "**Row 2 is not distinguishable from row 1 at this sample size.**" in text
-    assert "exact McNemar p = 0.062" in text
+    assert "McNemar's exact test: p = 0.062" in text
 
 
-def test_rows_that_agree_on_every_message(results, answer):
+def test_rows_that_agree_on_every_example(results, answer):
     results.add("1")
     results.add("2")
-    assert "not distinguishable from row 1 at this sample size: they agree on every message.**" in answer(results)
+    assert "not distinguishable from row 1 at this sample size: they agree on every example.**" in answer(results)
 
 
-def test_ratios_are_of_the_row_to_its_reference(results, answer):
+def test_ratios_are_of_the_row_to_its_baseline(results, answer):
     results.add("1", trainable_parameters=1_000_000, peak_memory_mb={"host": 1000.0}, features_peak_memory_mb=500.0)
     seconds = {"features": 0.0, "training": 36.0, "evaluation": 0.0}
     results.add("2", trainable_parameters=20_000, peak_memory_mb={"host": 2500.0}, seconds=seconds)
@@ -70,7 +70,7 @@ def test_ratios_are_of_the_row_to_its_reference(results, answer):
     assert measure(text, "Peak memory (host)") == ["1,000 MiB", "2,500 MiB", "2.50×"]
 
 
-def test_on_a_graphics_gpu_its_own_memory_counts(results, answer):
+def test_on_a_gpu_its_own_memory_counts(results, answer):
     for row, memory in (("1", 4000.0), ("2", 1000.0)):
         results.add(row, peak_memory_mb={"host": 900.0, "device": memory})
     assert measure(answer(results), "Peak memory (device)")[2] == "0.25×"
@@ -89,7 +89,7 @@ def test_the_gap_is_training_minus_validation(results, answer):
 def test_times_of_different_devices_are_named_as_such(results, answer):
     results.add("1", device_name="A100")
     results.add("2", device_name="H200")
-    assert "The times come from different devices: A100 and H200." in answer(results)
+    assert "The times were measured on different devices: A100 and H200." in answer(results)
 
 
 def test_missing_rows_are_named(results, answer):
@@ -97,7 +97,7 @@ def test_missing_rows_are_named(results, answer):
     text = answer(results, pairs=[(1, 2), (3, 4)])
     assert "**No answer yet.** Missing: row 2." in text
     assert "**No answer yet.** Missing: rows 3 and 4." in text
-    assert "the rows they need have not run yet" in text
+    assert "none of the pairs has run yet" in text
 
 
 def test_rows_that_are_not_selected_are_missing(results, answer):
@@ -123,18 +123,18 @@ def test_several_seeds_use_those_that_both_rows_have(three_seeds, answer):
         three_seeds.add("2", 290, seed)
     text = answer(three_seeds)
     assert "Seeds: 1 and 3." in text
-    assert "exact sign-flip p < 0.0001" in text
-    assert "over the messages and over the seeds" in text
+    assert "Exact sign-flip test: p < 0.0001" in text
+    assert "over the examples and over the seeds" in text
     assert measure(text, "Test accuracy")[0] == "90.00% ± 0.00 (270/300)"
 
 
 def test_seeds_that_disagree_leave_rows_indistinguishable(three_seeds, answer):
-    # For these models the messages settle it; but one seed of three says the opposite, so others may too.
+    # For these trained models the test is significant. One seed of three contradicts it, so other seeds may too.
     for seed, correct in ((1, 290), (2, 295), (3, 260)):
         three_seeds.add("1", 270, seed)
         three_seeds.add("2", correct, seed)
     text = answer(three_seeds)
-    assert "exact sign-flip p = 0.0003" in text
+    assert "Exact sign-flip test: p = 0.0003" in text
     assert "**Row 2 is not distinguishable from row 1 at this sample size.**" in text
 
 
@@ -146,42 +146,47 @@ def test_rows_without_a_common_seed(three_seeds, answer):
 
 def test_holms_correction_over_all_questions(results, answer):
     results.add("1", 270)
-    # p = 2 / 2⁸ for each of rows 2 to 8: 0.0078 times 7 is above 5%, but below for each when asked alone.
+    # p = 2 / 2⁸ for each of rows 2 to 8: 0.0078 is below 5%, but 7 times 0.0078 is above.
     for row in range(2, 9):
         results.add(str(row), 278)
     alone = answer(results)
     assert "**Row 2 is better than row 1 by 2.67 points.**" in alone
     text = answer(results, pairs=[(1, row) for row in range(2, 9)])
-    assert "One at a time, 7 find the row better than its reference, 0 worse" in text
-    assert "Asked all at once, 0 of these 7 differences stand after Holm's correction." in text
-    assert "by 2.67 points, taken by itself; with all questions asked at once this is not certain.**" in text
+    assert "Taken one at a time, the row is better than its baseline in 7, worse in 0" in text
+    assert "After Holm's correction, 0 of these 7 differences remain." in text
+    assert "by 2.67 points, but the difference does not remain after Holm's correction.**" in text
 
 
-def test_predictions_of_other_messages_are_refused(results, answer):
+def test_predictions_of_other_examples_are_refused(results, answer):
     results.add("1")
     results.labels = 1 - results.labels
     results.add("2")
-    with pytest.raises(InputError, match=r"seed-123/predictions\.csv: its labels are not those of"):
+    with pytest.raises(InputError, match=r"seed-123/predictions\.csv: its labels differ from those of"):
         answer(results)
 
 
 def test_the_twelve_questions_on_a_whole_table(results):
     whole_table(results)
-    text = interpretation_markdown(results.config, results.experiments)
+    text = interpretation_markdown(results.config, results.experiments, results.models)
     assert [int(n) for n in re.findall(r"^## (\d+)\. ", text, re.M)] == list(range(1, 13))
     assert "**Row 2 is worse than row 1 by 20.00 points.**" in text
     assert "12 questions with 20 comparisons of two rows; all could be tested" in text
-    assert text == interpretation_markdown(results.config, results.experiments)
+    assert text == interpretation_markdown(results.config, results.experiments, results.models)
 
 
-def test_a_note_of_the_runs_stands_above_the_answers(results, answer):
+def test_a_note_of_the_runs_is_above_the_answers(results, answer):
     results.add("1", note="A miniature.")
     results.add("2")
     assert answer(results).startswith("# What this run says\n\n> A miniature.\n")
 
 
-def test_which_messages_are_right_matters_not_only_how_many(results, answer):
+def test_which_examples_are_correct_matters_not_only_how_many(results, answer):
     right = np.arange(N_TEST) < 270
     results.add("1", right)
     results.add("2", right[::-1])
-    assert "Messages that only row 2 gets right: 30, only row 1: 30; exact McNemar p = 1.000" in answer(results)
+    text = answer(results)
+    assert "Examples that only row 2 classifies correctly: 30; only row 1: 30. McNemar's exact test: p = 1.000" in text
+
+
+def test_a_model_s_label_replaces_its_name(labelled, answer):
+    assert "### 6: gpt2-medium (miniature), against 1: defaults" in answer(labelled, pairs=[(1, 6)])

@@ -1,4 +1,4 @@
-"""The README's table: what stands between the markers, and what it says of itself."""
+"""The table in the README: the text between the markers."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_only_the_block_is_replaced(readme):
     assert readme.read_text() == TEXT.replace("old", "new")
 
 
-def test_a_block_that_is_up_to_date_is_left_alone(readme):
+def test_a_block_that_is_up_to_date_is_not_written(readme):
     assert not update_readme(readme, "| old |\n")
     assert readme_difference(readme, "| old |\n") == ""
 
@@ -31,7 +31,7 @@ def test_a_stale_block_gives_a_diff(readme):
     assert readme.read_text() == TEXT
 
 
-def test_a_part_of_the_table_says_how_much_it_is():
+def test_an_incomplete_table_says_how_many_rows_it_has():
     assert readme_block("| table |\n", finished=2, rows=19) == "| table |\n\nReproduced so far: 2 of 19 rows.\n"
     assert readme_block("| table |\n", finished=19, rows=19) == "| table |\n"
 
@@ -39,6 +39,6 @@ def test_a_part_of_the_table_says_how_much_it_is():
 @pytest.mark.parametrize("text", ["", "<!-- table -->\n", "<!-- /table -->\n<!-- table -->\n"])
 def test_a_file_without_markers_is_refused_unchanged(readme, text):
     readme.write_text(text)
-    with pytest.raises(InputError, match="needs the lines <!-- table --> and <!-- /table -->"):
+    with pytest.raises(InputError, match="the lines <!-- table --> and <!-- /table --> are missing"):
         update_readme(readme, "| new |")
     assert readme.read_text() == text

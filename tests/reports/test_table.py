@@ -1,4 +1,4 @@
-"""The table's layout: the reference's, cell for cell."""
+"""The table's layout: that of the reference, cell by cell."""
 
 import csv
 import io
@@ -8,11 +8,12 @@ import pytest
 
 from gpt2_ablations.reports.table import setting_cells, table_csv, table_markdown
 from gpt2_ablations.runs.finished_runs import Metrics, Run, Runs
-from gpt2_ablations.settings.config import load_experiments, load_models
 from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.models import ModelConfig, load_models
+from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT
 
-DOCUMENT = (CHECKOUT / "tests" / "reports" / "reference_table.md").read_text()
+REFERENCE_TABLE = (CHECKOUT / "tests" / "reports" / "reference_table.md").read_text()
 
 
 def run(row: str, seed: int = 123, **changes) -> Run:
@@ -32,8 +33,12 @@ def run(row: str, seed: int = 123, **changes) -> Run:
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, Experiment]:
-    models = load_models(CHECKOUT / "config" / "models.yaml")
+def models() -> dict[str, ModelConfig]:
+    return load_models(CHECKOUT / "config" / "models.yaml")
+
+
+@pytest.fixture(scope="module")
+def rows(models) -> dict[str, Experiment]:
     return load_experiments(CHECKOUT / "config" / "experiments.yaml", models, "config/models.yaml")
 
 
@@ -56,14 +61,14 @@ def published_runs() -> Runs:
     )
 
 
-def test_the_reference_s_figures_give_the_reference_s_table(rows):
-    assert table_markdown(rows, published_runs()) == DOCUMENT
+def test_the_reference_s_figures_give_the_reference_s_table(rows, models):
+    assert table_markdown(rows, published_runs(), models) == REFERENCE_TABLE
 
 
 def test_the_expected_table_is_the_one_of_the_reference(shared):
     text = (shared / "document" / "additional-experiments.txt").read_text()
     lines = [line for line in text.splitlines() if line.split(" ")[0].isdigit() and line.endswith("A100")]
-    ours = [" ".join(line.replace("|", " ").replace("`", "").split()) for line in DOCUMENT.splitlines()[2:]]
+    ours = [" ".join(line.replace("|", " ").replace("`", "").split()) for line in REFERENCE_TABLE.splitlines()[2:]]
     assert ours == lines and len(lines) == 19
 
 
@@ -90,28 +95,28 @@ def test_the_expected_table_is_the_one_of_the_reference(shared):
     ],
 )
 def test_cells_beyond_the_reference_s_rows(options, position, context):
-    cells = setting_cells(Experiment(**options), 64)
+    cells = setting_cells(Experiment(**options), 64, {})
     assert (cells["Trainable token position"], cells["Context length"]) == (position, context)
 
 
-def test_several_seeds_show_mean_and_standard_deviation(rows):
+def test_several_seeds_show_mean_and_standard_deviation(rows, models):
     runs = Runs({"1": [run("1", test_acc=0.94), run("1", seed=1, test_acc=0.96)]})
-    assert "| 95.00% ± 1.41 |" in table_markdown({"1": rows["1"]}, runs)
+    assert "| 95.00% ± 1.41 |" in table_markdown({"1": rows["1"]}, runs, models)
 
 
-def test_a_row_that_has_not_run_shows_dashes(rows):
-    line = table_markdown({"1": rows["1"]}, Runs()).splitlines()[2]
+def test_a_row_that_has_not_run_shows_dashes(rows, models):
+    line = table_markdown({"1": rows["1"]}, Runs(), models).splitlines()[2]
     assert [cell.strip() for cell in line.split("|")[6:12]] == ["longest train ex. (–)", "–", "–", "–", "–", "–"]
 
 
-def test_a_note_and_another_precision_stand_below_the_table(rows):
+def test_a_note_and_another_precision_are_below_the_table(rows, models):
     runs = Runs({"1": [run("1", note="Miniature.")], "2": [run("2", precision="bfloat16", note="Miniature.")]})
-    below = table_markdown({"1": rows["1"], "2": rows["2"]}, runs).split("\n\n")[1:]
+    below = table_markdown({"1": rows["1"], "2": rows["2"]}, runs, models).split("\n\n")[1:]
     assert below == ["Miniature.", "Matrix products in bfloat16: row 2.\n"]
 
 
-def test_the_time_is_features_and_training_without_the_final_evaluation(rows):
-    assert "| 0.28 min " in table_markdown({"1": rows["1"]}, Runs({"1": [run("1")]}))
+def test_the_time_is_features_and_training_without_the_final_evaluation(rows, models):
+    assert "| 0.28 min " in table_markdown({"1": rows["1"]}, Runs({"1": [run("1")]}), models)
 
 
 def test_the_data_has_a_line_for_each_row_and_seed(rows):
@@ -123,4 +128,13 @@ def test_the_data_has_a_line_for_each_row_and_seed(rows):
 
 def test_a_cell_cannot_break_the_table():
     row = {"x": Experiment(model_size="a|b")}
-    assert r"| a\|b " in table_markdown(row, Runs())
+    assert r"| a\|b " in table_markdown(row, Runs(), {})
+
+
+def test_a_model_s_label_replaces_its_name_but_not_in_the_data(rows, models):
+    labelled = models | {"gpt2-small (124M)": models["gpt2-small (124M)"].model_copy(update={"label": "small, mine"})}
+    row, runs = {"1": rows["1"]}, Runs({"1": [run("1")]})
+    text = table_markdown(row, runs, labelled)
+    assert "| small, mine | pretrained |" in text and "124M" not in text
+    (line,) = csv.DictReader(io.StringIO(table_csv(row, runs)))
+    assert line["model_size"] == "gpt2-small (124M)"

@@ -1,4 +1,4 @@
-"""Reading finished runs: what is missing is left out, what is damaged is named."""
+"""Reading finished runs: missing runs are left out, damaged files are named."""
 
 import json
 from dataclasses import asdict
@@ -16,8 +16,8 @@ def read(results, *rows: str) -> Runs:
     return read_runs(results.config, {row: results.experiments[row] for row in rows})
 
 
-def table_text(config, experiments) -> str:
-    return table_markdown(experiments, read_runs(config, experiments))
+def table_text(config, experiments, models) -> str:
+    return table_markdown(experiments, read_runs(config, experiments), models)
 
 
 def test_rows_that_have_not_run_are_absent(results):
@@ -38,7 +38,7 @@ def test_only_configured_seeds_are_read(three_seeds):
     assert [run.seed for run in read(three_seeds, "1")["1"]] == [1, 3]
 
 
-def test_time_is_that_of_the_frozen_part_and_the_loop(results):
+def test_time_is_that_of_the_features_and_the_loop(results):
     results.add("1", seconds={"features": 9.0, "training": 3.0, "evaluation": 99.0})
     assert read(results, "1")["1"][0].minutes == pytest.approx(0.2)
 
@@ -58,7 +58,7 @@ def test_a_history_is_read_at_its_evaluations(results):
     assert history["val_acc"].epochs.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_each_note_is_told_once(results):
+def test_each_note_is_given_once(results):
     results.add("1", note="A miniature.")
     results.add("2", note="A miniature.")
     assert notes(read(results, *results.experiments)) == ["A miniature."]
@@ -71,8 +71,8 @@ def test_a_run_with_other_settings_is_no_result_of_its_row(results):
     runs = read(results, "1", "2")
     assert runs["1"] == [] and len(runs["2"]) == 1
     assert notes(runs) == [
-        "Row 1 has run with other settings (num_epochs 2, now 5; batch_size 16, now 8) and is left out for seed 123;"
-        " `snakemake --cores all row_1` runs it again."
+        "Row 1 was run with other settings (num_epochs 2, now 5; batch_size 16, now 8). Its results for seed 123 are"
+        " left out; `snakemake --cores all row_1` runs it again."
     ]
 
 
@@ -83,7 +83,7 @@ def test_only_the_seeds_with_other_settings_are_left_out(three_seeds):
     runs = read(three_seeds, "1")
     assert [run.seed for run in runs["1"]] == [2]
     (note,) = notes(runs)
-    assert "(batch_size 16, now 8) and is left out for seeds 1, 3;" in note
+    assert "(batch_size 16, now 8). Its results for seeds 1, 3 are left out;" in note
 
 
 def test_a_run_from_before_an_option_existed_had_its_default(results):
@@ -95,7 +95,7 @@ def test_a_run_from_before_an_option_existed_had_its_default(results):
     assert len(runs["1"]) == 1 and runs["18"] == []
 
 
-def test_a_run_that_does_not_tell_its_settings_is_taken_as_it_is(results):
+def test_a_run_without_settings_is_used_as_it_is(results):
     results.add("1")
     assert len(read(results, "1")["1"]) == 1
 
@@ -103,7 +103,7 @@ def test_a_run_that_does_not_tell_its_settings_is_taken_as_it_is(results):
 @pytest.mark.parametrize("text", [comparison_markdown, interpretation_markdown, table_text])
 def test_every_page_says_which_runs_are_left_out(results, text):
     results.add("1", settings=asdict(results.experiments["2"]))
-    assert "Row 1 has run with other settings" in text(results.config, results.experiments)
+    assert "Row 1 was run with other settings" in text(results.config, results.experiments, results.models)
 
 
 def edit_metrics(folder, **changes):
@@ -118,7 +118,7 @@ def edit_metrics(folder, **changes):
         ({"test_acc": "drop"}, "key 'test_acc' is missing"),
         ({"test_acc": 95.0}, "test_acc is 95.0; it must be less than or equal to 1"),
         ({"seconds": {"features": 1.0}}, "key 'seconds.training' is missing"),
-        ({"val_correct": 150}, "val_correct is 150 of val_total 149"),
+        ({"val_correct": 150}, "val_correct is 150, more than val_total 149"),
         ({"test_total": 0}, "test_total is 0"),
     ],
 )
@@ -145,9 +145,9 @@ def test_metrics_that_are_no_json_object_are_named(results, content):
         (lambda text: text.replace("index", "place"), "without index"),
         (lambda text: text[:-40], "damaged"),
         (lambda text: "", "empty"),
-        (lambda text: text.replace("\n7,1,", "\n7,2,"), "line 9 says index 7, label 2"),
-        (lambda text: text.replace("\n7,", "\n8,"), "line 9 says index 8"),
-        (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "it holds 299 messages, metrics.json counts 300"),
+        (lambda text: text.replace("\n7,1,", "\n7,2,"), "line 9 holds index 7, label 2"),
+        (lambda text: text.replace("\n7,", "\n8,"), "line 9 holds index 8"),
+        (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "it holds 299 examples, metrics.json counts 300"),
     ],
 )
 def test_damaged_predictions_are_named(results, damage, message):
@@ -161,7 +161,7 @@ def test_damaged_predictions_are_named(results, damage, message):
 
 def test_missing_predictions_are_named(results):
     (results.add("1") / "predictions.csv").unlink()
-    with pytest.raises(InputError, match=r"predictions\.csv: no such file, though metrics\.json is there"):
+    with pytest.raises(InputError, match=r"predictions\.csv: no such file, although metrics\.json exists"):
         read(results, "1")["1"][0].predictions()
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_history_is_named(results, value):
         read(results, "1")["1"][0].history()
 
 
-def test_columns_that_were_added_do_no_harm(results):
+def test_additional_columns_are_ignored(results):
     file = results.add("1") / "predictions.csv"
     file.write_text("\n".join(line + ",x" for line in file.read_text().splitlines()))
-    assert read(results, "1")["1"][0].predictions().correct.sum() == 285
+    assert read(results, "1")["1"][0].predictions().is_correct.sum() == 285

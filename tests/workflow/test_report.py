@@ -1,12 +1,16 @@
-"""Comparison, interpretation, pictures, README block and report of a run."""
+"""Tables, comparison, interpretation, figures, pages and the README block of an invocation."""
 
 import shutil
+
+import yaml
+
+from tests.conftest import write_yaml
 
 FILES = ["table.md", "table.csv", "comparison.md", "interpretation.md"]
 FIGURES = ["accuracy", "time", "gap", "loss_curves", "accuracy_curves", "rows/curves_1", "rows/curves_2"]
 
 
-def test_one_run_makes_every_file(finished_workshop):
+def test_one_invocation_makes_every_file(finished_workshop):
     results = finished_workshop.results
     wanted = [results / name for name in FILES]
     wanted += [results / "plots" / f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]
@@ -45,7 +49,7 @@ def test_partial_shows_no_figures_of_a_row_that_was_edited(finished):
     text = (finished.results / "table.md").read_text()
     edited, unchanged = text.splitlines()[2:4]
     assert edited.count(" – ") >= 5 and " – " not in unchanged
-    assert "Row 1 has run with other settings (batch_size 8, now 4) and is left out for seed 123" in text
+    assert "Row 1 was run with other settings (batch_size 8, now 4). Its results for seed 123 are left out" in text
 
 
 def test_partial_works_before_anything_has_run(workshop):
@@ -53,7 +57,7 @@ def test_partial_works_before_anything_has_run(workshop):
     assert "–" in (workshop.results / "table.md").read_text()
 
 
-def test_the_readme_block_is_written_checked_and_mended(finished):
+def test_the_readme_block_is_written_checked_and_restored(finished):
     readme = finished.folder / "README.md"
     readme.write_text("# Title\n\n<!-- table -->\nold\n<!-- /table -->\n\nThe rest.\n")
     stale = finished.snakemake("check_readme")
@@ -71,4 +75,23 @@ def test_the_readme_block_is_written_checked_and_mended(finished):
 def test_a_readme_without_markers_is_refused(finished):
     (finished.folder / "README.md").write_text("# Title\n")
     failed = finished.snakemake("readme")
-    assert failed.returncode != 0 and "needs the lines <!-- table --> and <!-- /table -->" in failed.stderr
+    assert failed.returncode != 0 and "the lines <!-- table --> and <!-- /table --> are missing" in failed.stderr
+
+
+def test_a_changed_label_makes_the_reports_again_and_trains_nothing(finished):
+    file = finished.folder / "models.yaml"
+    models = yaml.safe_load(file.read_text())
+    write_yaml(file, {"tiny": models["tiny"] | {"label": "tiny (made up)"}})
+    assert finished.scheduled() == {"table": 1}  # `scheduled` leaves out the other reports
+    finished.run()
+    assert "| tiny (made up) |" in (finished.results / "table.md").read_text()
+    assert ",tiny," in (finished.results / "table.csv").read_text()
+    assert '"model": "tiny"' in (finished.results / "rows/1/seed-123/metrics.json").read_text()
+
+
+def test_without_published_figures_every_file_is_made_and_nothing_is_compared(finished):
+    finished.override(published=None)
+    finished.run()
+    for file in ("comparison.md", "pages/comparison.html"):
+        assert "names no published figures" in (finished.results / file).read_text()
+    assert "No published figures." in (finished.results / "plots/accuracy.svg").read_text()

@@ -77,7 +77,7 @@ class Report:
         self.buttons(entry)[1].click()
         return self.wait(lambda: self.browser.find_element(By.CSS_SELECTOR, "nav .prose").text)
 
-    def picture_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         # The navigation shows a logo.
         chosen = "img[src^='data:image/svg']:not(nav img)"
         image = self.wait(lambda: self.browser.find_element(By.CSS_SELECTOR, chosen))
@@ -118,26 +118,26 @@ def page(browser, report) -> Report:
 
 def test_the_report_lists_its_categories(page):
     links = [link.text for link in page.browser.find_elements(By.CSS_SELECTOR, "nav li a")]
-    links = [link for link in links if link]  # one is a picture
-    assert links == ["Workflow", "Statistics", "About", "Configuration", "Pictures", "Row curves", "Row logs", "Tables"]
+    links = [link for link in links if link]  # one is an image
+    assert links == ["Workflow", "Statistics", "About", "Configuration", "Figures", "Row curves", "Row logs", "Tables"]
 
 
-def test_the_front_page_says_what_ran(page):
+def test_the_front_page_names_rows_seeds_and_precision(page):
     assert "all rows of rows.yaml, with seed 123, in float32." in page.text()
 
 
-def test_a_picture_opens(page):
-    page.open_category("Pictures")
+def test_a_figure_opens(page):
+    page.open_category("Figures")
     assert "Test accuracy of all rows" in page.entries() and len(page.entries()) == 5
     page.see("Test accuracy of all rows")
-    assert min(page.picture_size()) > 100
+    assert min(page.image_size()) > 100
 
 
 def test_a_row_s_curves_open_under_what_the_row_changes(page):
     page.open_category("Row curves")
     assert page.entries() == ["1: defaults", "2: all layers"]
     page.see("2: all layers")
-    assert min(page.picture_size()) > 100
+    assert min(page.image_size()) > 100
 
 
 def test_the_table_opens_as_a_table(page, report):
@@ -178,7 +178,7 @@ def test_the_configuration_opens_with_what_was_overridden(page):
     assert "messages.tsv" in page.text() and "trainable_layers: all" in page.text() and "n_embd: 8" in page.text()
 
 
-@pytest.mark.parametrize("category", ["Configuration", "Pictures", "Row curves", "Row logs", "Tables"])
+@pytest.mark.parametrize("category", ["Configuration", "Figures", "Row curves", "Row logs", "Tables"])
 def test_every_entry_has_a_caption(page, category):
     page.open_category(category)
     for entry in page.entries():

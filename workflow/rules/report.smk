@@ -1,8 +1,14 @@
 from gpt2_ablations.reports.figures import MOST_ROWS
+from gpt2_ablations.settings.labels import display_name
 
 RUNS = [file for row in WORKFLOW.selected for file in WORKFLOW.run_files(row)]
-# A digest: Snakemake keeps a rule's parameters beside each of its outputs.
-SETTINGS = digest("\n".join(f"{row} {' '.join(experiment.flags())}" for row, experiment in WORKFLOW.selected.items()))
+# A digest, because Snakemake stores a rule's parameters with each of its outputs.
+SETTINGS = digest(
+    "\n".join(
+        f"{row} {display_name(experiment.model_size, WORKFLOW.models)} {' '.join(experiment.flags())}"
+        for row, experiment in WORKFLOW.selected.items()
+    )
+)
 DRAWN = list(WORKFLOW.selected)[:MOST_ROWS]
 FIGURES = {
     "accuracy": "Test accuracy of all rows",
@@ -17,8 +23,8 @@ LABELS = WORKFLOW.report_labels()
 README = CHECKOUT / "README.md"
 
 
-# The reports below read every run, and depend on them by the table, which changes with each: Snakemake plans thousands
-# of runs several times as fast when one rule lists them.
+# Only this rule lists the runs. The other reports read them too, but depend on the table's data, which changes with
+# every run: with one list, Snakemake plans thousands of runs several times as fast.
 rule table:
     input:
         runs=RUNS,
@@ -43,7 +49,7 @@ rule table:
 rule compare:
     input:
         runs=rules.table.output.data,
-        published=WORKFLOW.config.published,
+        published=WORKFLOW.config.published or [],
         code=code(
             "reports/comparison",
             "settings/labels",
@@ -103,7 +109,7 @@ rule interpret:
 rule draw:
     input:
         runs=rules.table.output.data,
-        published=WORKFLOW.config.published,
+        published=WORKFLOW.config.published or [],
         code=code(
             "reports/figures/curves",
             "reports/figures/style",
@@ -121,8 +127,8 @@ rule draw:
             report(
                 f"{PATHS.plots}/{name}.svg",
                 caption=f"../report/{name}.rst",
-                category="Pictures",
-                labels={"picture": title},
+                category="Figures",
+                labels={"figure": title},
             )
             for name, title in FIGURES.items()
         ],
@@ -140,7 +146,7 @@ rule draw:
         "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
 
-# One job for all rows, up to MOST_ROWS of them: starting one for each would take longer than drawing.
+# One job draws all rows, at most MOST_ROWS: starting a job takes longer than drawing a row.
 rule draw_rows:
     input:
         runs=rules.table.output.data,
@@ -179,7 +185,7 @@ rule draw_rows:
         "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} {params.drawn:q}"
 
 
-# The report shows pages, not markdown; one job writes them all.
+# The report shows HTML pages, not markdown. One job writes them all.
 rule pages:
     input:
         runs=rules.table.output.data,
@@ -200,7 +206,7 @@ rule pages:
             PATHS.page("configuration"),
             caption="../report/configuration.rst",
             category="Configuration",
-            labels={"file": "Everything this run was told"},
+            labels={"file": "Merged configuration"},
         ),
         rows=[
             report(
@@ -226,7 +232,7 @@ rule pages:
         "python3 -m gpt2_ablations pages --log {log:q} --config {params.config:q}"
 
 
-# From whatever has run: no row's file is an input, so nothing is trained.
+# Reports on the runs that are finished. No run is an input, so nothing is trained.
 rule partial:
     log:
         [f"{LOGS}/partial/{command}.log" for command in REPORTS],
@@ -244,7 +250,7 @@ rule partial:
         " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log --config {params.config:q}; done"
 
 
-# No declared output, so that it also fixes a hand edit.
+# Without a declared output, this rule always runs, and also reverts an edit by hand.
 rule readme:
     input:
         PATHS.table,

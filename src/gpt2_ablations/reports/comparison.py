@@ -1,124 +1,146 @@
-"""comparison.md: the published figures beside the reproduced ones."""
+"""comparison.md: the published figures next to the reproduced ones."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..common.markdown import markdown_table
 from ..runs.finished_runs import Run, Runs, notes, read_runs
-from ..settings.config import Config, select_rows
+from ..settings.config import Config
 from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.labels import load_defaults, row_labels
+from ..settings.models import ModelConfig
 from ..settings.published import Published, load_published
+from ..settings.rows import select_rows
 from .statistics import mean_and_sd, within_sampling_error
-from .wording import MISSING, accuracy, count, counted, listing, number, quoted, ratio, rows_named, signed
+from .wording import (
+    MISSING,
+    block_quotes,
+    counted,
+    format_accuracy,
+    format_count,
+    format_number,
+    format_ratio,
+    format_signed,
+    listing,
+    rows_named,
+)
 
 SPLITS: dict[Split, str] = {"test": "Test", "val": "Validation", "train": "Training"}
+NO_PUBLISHED = "The configuration names no published figures (`published: null`), so nothing is compared."
 HOW_TO_READ = """\
-Differences are reproduced minus published, over several seeds those of the mean. One message of 300 is 0.33 points. \
-"Within sampling error" asks whether the two counts may differ by chance (Fisher's exact test, p at least 5%). Both \
-count the same messages, but which of them were published as right is unknown, so the test takes them for independent \
-samples. That is lenient: a "no" weighs more than a "yes". Fewer than six messages of difference could not be \
-significant whichever messages they are."""
+Each difference is the reproduced value minus the published value. Over several seeds, the mean is compared. With 300 \
+test examples, one example is 0.33 percentage points. "Within sampling error" is the result of Fisher's exact test on \
+the two counts: "yes" means that p is at least 5%. Both counts are of the same examples, but the published figures do \
+not say which examples were classified correctly, so the test treats the counts as two independent samples. This makes \
+it lenient: a "no" is stronger evidence than a "yes". A difference of fewer than six examples cannot be significant, \
+whichever examples they are."""
 
 
 @dataclass(frozen=True)
 class SplitComparison:
-    """One accuracy of one row: what is published and what was reproduced, over one or several seeds."""
+    """One accuracy of one row: the published value and the runs that reproduce it."""
 
     split: Split
     published: Published | None
     runs: list[Run]
 
     @property
-    def percentage(self) -> float | None:
+    def published_percentage(self) -> float | None:
         return self.published.percentage(self.split) if self.published else None
 
     @property
     def published_total(self) -> int | None:
-        """The messages that the published percentage is of: as published, otherwise this run's."""
-        known = self.published.total(self.split) if self.published else None
-        return known or (self.runs[0].total(self.split) if self.runs else None)
+        """The number of examples of the published percentage: the published one, otherwise that of the run."""
+        total = self.published.total(self.split) if self.published else None
+        return total or (self.runs[0].total(self.split) if self.runs else None)
 
     @property
-    def published_count(self) -> int | None:
-        return self.published.count(self.split, self.published_total) if self.published else None
+    def published_correct(self) -> int | None:
+        """The published percentage as a count; None if no count gives it."""
+        return self.published.correct(self.split, self.published_total) if self.published else None
 
     @property
     def impossible(self) -> bool:
-        """Whether the published percentage is no number of messages out of the total."""
-        known = self.percentage is not None and self.published_total is not None
-        return known and self.published_count is None
+        """Whether no count out of the total gives the published percentage."""
+        known = self.published_percentage is not None and self.published_total is not None
+        return known and self.published_correct is None
 
     @property
-    def fraction(self) -> float:
-        """The reproduced accuracy, over seeds the mean."""
+    def mean_accuracy(self) -> float:
+        """The reproduced accuracy as a fraction, the mean over seeds."""
         return mean_and_sd([run.accuracy(self.split) for run in self.runs])[0]
 
     @property
-    def correct(self) -> float:
-        """The reproduced number of messages classified rightly, over seeds the mean."""
+    def mean_correct(self) -> float:
+        """The reproduced number of correctly classified examples, the mean over seeds."""
         return mean_and_sd([run.correct(self.split) for run in self.runs])[0]
 
     @property
-    def points(self) -> float | None:
+    def difference_in_points(self) -> float | None:
         """Reproduced minus published, in percentage points; from the counts, because printed values are rounded."""
-        if not self.runs or self.percentage is None:
+        if not self.runs or self.published_percentage is None:
             return None
-        if self.published_count is None or self.published_total is None:
-            return 100 * self.fraction - self.percentage
-        return 100 * (self.fraction - self.published_count / self.published_total)
+        if self.published_correct is None or self.published_total is None:
+            return 100 * self.mean_accuracy - self.published_percentage
+        return 100 * (self.mean_accuracy - self.published_correct / self.published_total)
 
     @property
-    def messages(self) -> float | None:
-        """Reproduced minus published, in messages; None unless both are of equally many."""
+    def difference_in_examples(self) -> float | None:
+        """Reproduced minus published, in examples; None unless both splits have the same number of examples."""
         same_size = all(run.total(self.split) == self.published_total for run in self.runs)
-        if not self.runs or self.published_count is None or not same_size:
+        if not self.runs or self.published_correct is None or not same_size:
             return None
-        return self.correct - self.published_count
+        return self.mean_correct - self.published_correct
 
     @property
     def within(self) -> bool | None:
-        """Whether sampling error can explain the difference; None where one side has no count."""
-        if not self.runs or self.published_count is None or self.published_total is None:
+        """Whether sampling error can explain the difference; None if one of the counts is missing."""
+        if not self.runs or self.published_correct is None or self.published_total is None:
             return None
         total = self.runs[0].total(self.split)
-        # Seeds share their messages, so their mean counts once.
-        return within_sampling_error(round(self.fraction * total), total, self.published_count, self.published_total)
+        # Seeds share their test examples, so their mean counts as one sample.
+        correct = round(self.mean_accuracy * total)
+        return within_sampling_error(correct, total, self.published_correct, self.published_total)
 
 
-def comparison_markdown(config: Config, experiments: dict[str, Experiment]) -> str:
-    """The text of comparison.md, from the rows that have run.
+def comparison_markdown(config: Config, experiments: dict[str, Experiment], models: Mapping[str, ModelConfig]) -> str:
+    """The text of comparison.md, from the runs that have finished.
 
     Args:
         experiments: all rows of the experiments file; `config.rows` selects from them.
+        models: the models of the rows.
 
     Raises:
         InputError: a file is damaged.
     """
     selected = select_rows(config, experiments)
     runs = read_runs(config, selected)
-    published = load_published(config.published) if config.published is not None else {}
-    labels = row_labels(selected, load_defaults(config))
+    parts = ["# Published and reproduced", *block_quotes(notes(runs))]
+    if config.published is None:
+        parts += [NO_PUBLISHED, _bullets(_rows_that_ran(runs, config.seeds))]
+        return "\n\n".join(parts) + "\n"
+    published = load_published(config.published)
+    labels = row_labels(selected, load_defaults(config), models)
     comparisons = {
         split: {row: SplitComparison(split, published.get(row), runs[row]) for row in selected} for split in SPLITS
     }
-    summary = [*_ran(runs, config.seeds), *_verdicts(comparisons), *_oddities(comparisons)]
-    parts = [
-        "# Published and reproduced",
-        *quoted(notes(runs)),
-        "\n".join(f"- {line}" for line in summary),
-        HOW_TO_READ,
-    ]
+    summary = [*_rows_that_ran(runs, config.seeds), *_verdicts(comparisons), *_irregularities(comparisons)]
+    parts += [_bullets(summary), HOW_TO_READ]
     for split, title in SPLITS.items():
         parts += [f"## {title} accuracy", _accuracy_table(comparisons[split], labels)]
     parts += ["## Training time", _time_table(published, runs, labels)]
     return "\n\n".join(parts) + "\n"
 
 
-def _ran(runs: Runs, seeds: list[int]) -> list[str]:
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _rows_that_ran(runs: Runs, seeds: list[int]) -> list[str]:
     """Which rows ran, and with how many of the seeds."""
-    missing = [row for row, found in runs.items() if not found]
-    partly = [row for row, found in runs.items() if 0 < len(found) < len(seeds)]
+    missing = [row for row, of_row in runs.items() if not of_row]
+    partly = [row for row, of_row in runs.items() if 0 < len(of_row) < len(seeds)]
     lines = [f"{len(runs) - len(missing)} of {counted(len(runs), 'row')} ran, with {counted(len(seeds), 'seed')}."]
     if missing:
         lines.append(f"Not run yet, or failed: {rows_named(missing)}.")
@@ -128,7 +150,7 @@ def _ran(runs: Runs, seeds: list[int]) -> list[str]:
 
 
 def _verdicts(comparisons: dict[Split, dict[str, SplitComparison]]) -> list[str]:
-    """How many published values are within sampling error, a line for each split."""
+    """How many published values are within sampling error, one line for each split."""
     lines = []
     for split, title in SPLITS.items():
         verdicts = {row: comparison.within for row, comparison in comparisons[split].items()}
@@ -136,96 +158,98 @@ def _verdicts(comparisons: dict[Split, dict[str, SplitComparison]]) -> list[str]
         outside = [row for row in tested if not verdicts[row]]
         if tested:
             lines.append(
-                f"{title} accuracy: {len(tested) - len(outside)} of {len(tested)} published values lie within sampling"
-                f" error of the reproduced ones{f'; outside: {rows_named(outside)}' if outside else ''}."
+                f"{title} accuracy: {len(tested) - len(outside)} of {counted(len(tested), 'published value')} within"
+                f" sampling error of the reproduced value{f'; outside: {rows_named(outside)}' if outside else ''}."
             )
     return lines
 
 
-def _oddities(comparisons: dict[Split, dict[str, SplitComparison]]) -> list[str]:
-    """Published values that no count gives, and splits of another size."""
+def _irregularities(comparisons: dict[Split, dict[str, SplitComparison]]) -> list[str]:
+    """Published values that no count gives, and splits whose size differs from the published one."""
     lines = []
     for split, title in SPLITS.items():
-        for row, found in comparisons[split].items():
-            if found.impossible and found.percentage is not None and found.published_total is not None:
-                lines.append(_impossible(row, title, found.percentage, found.published_total))
-        lines += _other_size(title, comparisons[split])
+        for row, comparison in comparisons[split].items():
+            percentage, total = comparison.published_percentage, comparison.published_total
+            if comparison.impossible and percentage is not None and total is not None:
+                lines.append(_impossible(row, title, percentage, total))
+        lines += _other_sizes(title, comparisons[split])
     return lines
 
 
 def _impossible(row: str, title: str, percentage: float, total: int) -> str:
     below = min(int(percentage * total / 100), total - 1)
-    near = listing([f"{n} of {total} are {n / total:.2%}" for n in (below, below + 1)])
-    return f"**Impossible published value**: row {row}, {title.lower()} accuracy {percentage:.2f}%; {near}."
+    nearest = listing([f"{n} of {total} are {n / total:.2%}" for n in (below, below + 1)])
+    return f"**Impossible published value**: row {row}, {title.lower()} accuracy {percentage:.2f}%; {nearest}."
 
 
-def _other_size(title: str, comparisons: dict[str, SplitComparison]) -> list[str]:
-    """A line about rows whose split is not as large as the published one."""
-    sizes: dict[tuple[int, int | None], list[str]] = {}
-    for row, found in comparisons.items():
-        if found.runs and found.percentage is not None:
-            size = found.runs[0].total(found.split), found.published_total
+def _other_sizes(title: str, comparisons: dict[str, SplitComparison]) -> list[str]:
+    """A line for each group of rows whose split has another size than the published one."""
+    rows_by_size: dict[tuple[int, int | None], list[str]] = {}
+    for row, comparison in comparisons.items():
+        if comparison.runs and comparison.published_percentage is not None:
+            size = comparison.runs[0].total(comparison.split), comparison.published_total
             if size[0] != size[1]:
-                sizes.setdefault(size, []).append(row)
+                rows_by_size.setdefault(size, []).append(row)
     return [
-        f"{title} accuracy of {rows_named(rows)}: of {ours} messages here and of {theirs} in the published figures, so"
-        " that the difference is given in points only."
-        for (ours, theirs), rows in sizes.items()
+        f"{title} accuracy of {rows_named(rows)}: {reproduced} examples here, {published} in the published figures. The"
+        " difference is given in points only."
+        for (reproduced, published), rows in rows_by_size.items()
     ]
 
 
 def _accuracy_table(comparisons: dict[str, SplitComparison], labels: dict[str, str]) -> str:
-    headers = ["Row", "Published", "Reproduced", "Difference in points", "In messages", "Within sampling error"]
+    headers = ["Row", "Published", "Reproduced", "Difference in points", "In examples", "Within sampling error"]
     rows = []
-    for row, found in comparisons.items():
-        points, messages = found.points, found.messages
+    for row, comparison in comparisons.items():
+        points, examples = comparison.difference_in_points, comparison.difference_in_examples
         rows.append(
             [
                 labels[row],
-                _published_cell(found),
-                _reproduced_cell(found),
-                MISSING if points is None else signed(points),
-                MISSING if messages is None else signed(messages, 0 if float(messages).is_integer() else 1),
-                {True: "yes", False: "no", None: MISSING}[found.within],
+                _published_cell(comparison),
+                _reproduced_cell(comparison),
+                MISSING if points is None else format_signed(points),
+                MISSING if examples is None else format_signed(examples, 0 if float(examples).is_integer() else 1),
+                {True: "yes", False: "no", None: MISSING}[comparison.within],
             ]
         )
     return markdown_table(headers, rows)
 
 
-def _published_cell(found: SplitComparison) -> str:
-    if found.percentage is None:
+def _published_cell(comparison: SplitComparison) -> str:
+    if comparison.published_percentage is None:
         return MISSING
-    text = f"{found.percentage:.2f}%"
-    if found.published_total is None:
+    text = f"{comparison.published_percentage:.2f}%"
+    if comparison.published_total is None:
         return text
-    if found.published_count is None:
-        return f"{text} (impossible: no count of {found.published_total})"
-    return f"{text} ({count(found.published_count, found.published_total)})"
+    if comparison.published_correct is None:
+        return f"{text} (impossible: no count of {comparison.published_total})"
+    return f"{text} ({format_count(comparison.published_correct, comparison.published_total)})"
 
 
-def _reproduced_cell(found: SplitComparison) -> str:
-    if not found.runs:
+def _reproduced_cell(comparison: SplitComparison) -> str:
+    if not comparison.runs:
         return MISSING
-    mean, sd = mean_and_sd([run.accuracy(found.split) for run in found.runs])
-    totals = {run.total(found.split) for run in found.runs}
-    counts = count(found.correct, totals.pop()) if len(totals) == 1 else number(found.correct)
-    return f"{accuracy(mean, sd)} ({counts})"
+    mean, sd = mean_and_sd([run.accuracy(comparison.split) for run in comparison.runs])
+    totals = {run.total(comparison.split) for run in comparison.runs}
+    correct = comparison.mean_correct
+    counts = format_count(correct, totals.pop()) if len(totals) == 1 else format_number(correct)
+    return f"{format_accuracy(mean, sd)} ({counts})"
 
 
 def _time_table(published: dict[str, Published], runs: Runs, labels: dict[str, str]) -> str:
     rows = []
-    for row, found in runs.items():
+    for row, of_row in runs.items():
         entry = published.get(row)
-        theirs = entry.minutes if entry else None
-        ours = mean_and_sd([run.minutes for run in found])[0] if found else None
+        published_minutes = entry.minutes if entry else None
+        minutes = mean_and_sd([run.minutes for run in of_row])[0] if of_row else None
         rows.append(
             [
                 labels[row],
-                MISSING if theirs is None else f"{theirs:.2f} min",
-                MISSING if ours is None else f"{ours:.2f} min",
-                MISSING if ours is None or theirs is None else ratio(ours / theirs),
+                MISSING if published_minutes is None else f"{published_minutes:.2f} min",
+                MISSING if minutes is None else f"{minutes:.2f} min",
+                MISSING if minutes is None or published_minutes is None else format_ratio(minutes / published_minutes),
                 (entry.device if entry else "") or MISSING,
-                ", ".join(dict.fromkeys(run.metrics.device_name for run in found)) or MISSING,
+                ", ".join(dict.fromkeys(run.metrics.device_name for run in of_row)) or MISSING,
             ]
         )
     headers = ["Row", "Published", "Reproduced", "Reproduced / published", "Published on", "Reproduced on"]

@@ -1,4 +1,4 @@
-"""The report's pages: HTML that needs nothing from elsewhere, because the report shows no markdown."""
+"""The pages of the report: self-contained HTML, because Snakemake's report does not show markdown."""
 
 import html
 import textwrap
@@ -13,7 +13,9 @@ from ..settings.config import Config
 from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.labels import load_defaults, row_labels
+from ..settings.models import ModelConfig
 from ..settings.paths import Paths
+from ..settings.rows import select_rows
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -39,12 +41,12 @@ p, li {{ max-width: 50rem; }}
 """
 
 
-def write_pages(config: Config, experiments: Mapping[str, Experiment], selected: Mapping[str, Experiment]) -> None:
+def write_pages(config: Config, experiments: dict[str, Experiment], models: Mapping[str, ModelConfig]) -> None:
     """Write a page for each table, one for the configuration, and one with the logs of each row that has run.
 
     Args:
-        experiments: all rows of the experiments file.
-        selected: those of the table.
+        experiments: all rows of the experiments file; `config.rows` selects from them.
+        models: the models of the rows.
 
     Raises:
         InputError: a metrics.json is damaged.
@@ -57,12 +59,13 @@ def write_pages(config: Config, experiments: Mapping[str, Experiment], selected:
     }.items():
         if table.is_file():
             _write_page(paths.page(name), name.capitalize(), table.read_text(encoding="utf-8"))
-    _write_page(paths.page("configuration"), "Configuration", _configuration(config, paths))
-    labels = row_labels(dict(experiments), load_defaults(config))
+    _write_page(paths.page("configuration"), "Configuration", _configuration_markdown(config, paths))
+    selected = select_rows(config, experiments)
+    labels = row_labels(selected, load_defaults(config), models)
     for row, runs in read_runs(config, selected).items():
         if runs:
             title = f"Row {labels[row]}"
-            _write_page(paths.row_page(row), title, _row(title, experiments[row], runs, paths))
+            _write_page(paths.row_page(row), title, _row_markdown(title, experiments[row], runs, paths))
 
 
 def _write_page(path: Path, title: str, markdown: str) -> None:
@@ -70,24 +73,24 @@ def _write_page(path: Path, title: str, markdown: str) -> None:
     write_text_whole(path, PAGE.format(title=html.escape(title), body=body.strip()))
 
 
-def _configuration(config: Config, paths: Paths) -> str:
-    """The merged configuration and the two files of rows and models, as they stand."""
+def _configuration_markdown(config: Config, paths: Paths) -> str:
+    """The merged configuration, then the files of rows and models as they are."""
     files: dict[str, str | Path] = {
-        "General settings": paths.config,
+        "Merged configuration": paths.config,
         "Rows": config.experiments,
         "Models": config.models,
     }
     parts = ["# Configuration"]
     for title, file in files.items():
         if Path(file).is_file():
-            parts += [f"## {title}", f"`{file}`", _verbatim(Path(file).read_text(encoding="utf-8"))]
+            parts += [f"## {title}", f"`{file}`", _code_block(Path(file).read_text(encoding="utf-8"))]
     return "\n\n".join(parts)
 
 
 SPLITS: dict[str, Split] = {"training": "train", "validation": "val", "test": "test"}
 
 
-def _row(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
+def _row_markdown(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
     parts = [f"# {title}", f"`train {' '.join(experiment.flags())}`"]
     for run in runs:
         counts = ", ".join(
@@ -99,16 +102,16 @@ def _row(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> s
             f"Accuracy: {counts}. Time: {run.minutes:.2f} min on {run.metrics.device_name}.",
         ]
         log = paths.train_log(run.row, run.seed)
-        parts.append(_verbatim(last_words(log)) if log.is_file() else f"There is no log at `{log}`.")
+        parts.append(_code_block(log_as_shown(log)) if log.is_file() else f"The log is missing: `{log}`.")
     return "\n\n".join(parts)
 
 
-def last_words(log: Path) -> str:
-    """A log as a terminal leaves it: of a line that was written over and over, such as a progress bar, the last."""
+def log_as_shown(log: Path) -> str:
+    """A log as a terminal shows it: of a line that was overwritten, such as a progress bar, the last state."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
 
 
-def _verbatim(text: str) -> str:
-    """Text as a code block that nothing inside it can end."""
+def _code_block(text: str) -> str:
+    """Text as an indented code block, which nothing in the text can end."""
     return textwrap.indent(text.rstrip() or "(empty)", "    ", lambda line: True)

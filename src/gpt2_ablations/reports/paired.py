@@ -1,4 +1,4 @@
-"""Compares the test predictions of two rows message by message."""
+"""Compares the test predictions of two rows, example by example."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,31 +13,36 @@ from .statistics import LEVEL, bootstrap_interval, paired_p
 
 @dataclass(frozen=True)
 class PairedResult:
-    """Two rows on the same test messages, with the seeds that both have run.
+    """Two rows on the same test examples, with the seeds that both have run.
 
-    difference, low, high: test accuracy of the other row minus the reference's, with its 95% interval; fractions.
-    p: exact McNemar, or its extension to several seeds.
-    for_other, for_reference: messages that the one row classifies rightly with more seeds than the other.
+    Attributes:
+        baseline, other: the runs of the two rows, with the same seeds in the same order.
+        difference, low, high: test accuracy of the other row minus that of the baseline, and its 95% interval;
+            fractions.
+        p: of McNemar's exact test, or of its extension to several seeds.
+        for_other, for_baseline: the number of examples that the one row classifies correctly with more seeds than the
+            other row.
     """
 
-    reference: list[Run]
+    baseline: list[Run]
     other: list[Run]
     difference: float
     low: float
     high: float
     p: float
     for_other: int
-    for_reference: int
+    for_baseline: int
 
     @property
     def seeds(self) -> list[int]:
-        return [run.seed for run in self.reference]
+        return [run.seed for run in self.baseline]
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `not distinguishable`, of the other row.
+        """Whether the other row is `better`, `worse` or `not distinguishable`.
 
-        Both the p-value, which is exact, and the interval, which knows of the seeds, must speak for a difference.
+        A difference needs both a p-value below 5%, which is exact, and an interval without zero, which accounts for
+        the seeds.
         """
         if self.p >= LEVEL or self.low <= 0 <= self.high:
             return "not distinguishable"
@@ -48,45 +53,45 @@ PredictionReader = Callable[[Run], Predictions]
 
 
 def prediction_reader() -> PredictionReader:
-    """A function that reads the predictions of a run once: a reference row is asked for again and again."""
-    known: dict[tuple[str, int], Predictions] = {}
+    """A function that returns the predictions of a run and reads each file once: many pairs share a baseline."""
+    cached: dict[tuple[str, int], Predictions] = {}
 
     def read(run: Run) -> Predictions:
         key = run.row, run.seed
-        if key not in known:
-            known[key] = run.predictions()
-        return known[key]
+        if key not in cached:
+            cached[key] = run.predictions()
+        return cached[key]
 
     return read
 
 
-def compare_rows(reference: str, other: str, runs: Runs, read: PredictionReader) -> PairedResult | None:
+def compare_rows(baseline: str, other: str, runs: Runs, read: PredictionReader) -> PairedResult | None:
     """The paired comparison of two rows; None if they have no seed in common.
 
     Raises:
-        InputError: predictions are damaged, or are of different test messages.
+        InputError: predictions are damaged, or are of different test examples.
     """
     by_seed = {run.seed: run for run in runs.get(other, [])}
-    pairs = [(run, by_seed[run.seed]) for run in runs.get(reference, []) if run.seed in by_seed]
+    pairs = [(run, by_seed[run.seed]) for run in runs.get(baseline, []) if run.seed in by_seed]
     if not pairs:
         return None
     labels = read(pairs[0][0]).labels
     for run in (run for pair in pairs for run in pair):
         if not np.array_equal(read(run).labels, labels):
             raise InputError(
-                f"{run.folder / 'predictions.csv'}: its labels are not those of {pairs[0][0].folder}: other test"
-                " messages; run both rows again on one dataset"
+                f"{run.folder / 'predictions.csv'}: its labels differ from those of {pairs[0][0].folder}; run both rows"
+                " again on the same dataset"
             )
-    correct = [np.array([read(run).correct for run in side]) for side in zip(*pairs)]  # 2 x bool [seeds, messages]
+    correct = [np.array([read(run).is_correct for run in side]) for side in zip(*pairs)]  # 2 x bool [seeds, examples]
     net = (correct[1].astype(int) - correct[0].astype(int)).sum(axis=0)
     low, high = bootstrap_interval(*correct)
     return PairedResult(
-        reference=[pair[0] for pair in pairs],
+        baseline=[pair[0] for pair in pairs],
         other=[pair[1] for pair in pairs],
         difference=float(correct[1].mean() - correct[0].mean()),
         low=low,
         high=high,
         p=paired_p(*correct),
         for_other=int((net > 0).sum()),
-        for_reference=int((net < 0).sum()),
+        for_baseline=int((net < 0).sum()),
     )

@@ -1,50 +1,58 @@
-"""The table: the reference's layout as markdown, and the same as data, a line a row and seed."""
+"""The table: as markdown in the reference's layout, and as data with one line for each row and seed."""
 
 import csv
 import io
 import statistics
+from collections.abc import Mapping
 
 from ..common.markdown import markdown_table
 from ..runs.finished_runs import Run, Runs, notes
 from ..settings.constants import NO_IGNORE_INDEX, Split
 from ..settings.experiment import OPTIONS, Experiment
+from ..settings.labels import display_name
+from ..settings.models import ModelConfig
+from .wording import MISSING, format_accuracy, rows_named
 
 ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
-MISSING = "–"
 
 
-def table_markdown(experiments: dict[str, Experiment], runs: Runs) -> str:
-    """The table as markdown, with a line below it for each note or precision the runs name.
+def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig]) -> str:
+    """The table as markdown. Below it are the notes of the runs and any precision other than float32.
 
     Args:
-        runs: as `runs.read_runs` gives; a row without any shows `–`.
+        runs: as `read_runs` returns them; a row without runs shows `–`.
+        models: the models of the rows.
     """
-    rows = [[row, *_cells(experiment, runs.get(row, [])).values()] for row, experiment in experiments.items()]
-    headers = ["", *_cells(next(iter(experiments.values())), [])]
-    lines = [markdown_table(headers, rows, first_width=4), *_remarks(runs)]
-    return "\n\n".join(lines) + "\n"
+    rows = [[row, *_cells(experiment, runs.get(row, []), models).values()] for row, experiment in experiments.items()]
+    headers = ["", *_cells(next(iter(experiments.values())), [], models)]
+    parts = [markdown_table(headers, rows, first_width=4), *_remarks(runs)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _cells(experiment: Experiment, runs: list[Run]) -> dict[str, str]:
-    cells = setting_cells(experiment, runs[0].metrics.context_length if runs else None)
+def _cells(experiment: Experiment, runs: list[Run], models: Mapping[str, ModelConfig]) -> dict[str, str]:
+    """The cells of a row after its id, by header."""
+    cells = setting_cells(experiment, runs[0].metrics.context_length if runs else None, models)
     for header, split in ACCURACIES.items():
-        cells[header] = accuracy_text([run.accuracy(split) for run in runs])
+        cells[header] = _accuracy_cell([run.accuracy(split) for run in runs])
     cells["Training time"] = f"{statistics.fmean(run.minutes for run in runs):.2f} min" if runs else MISSING
     cells["CPU/GPU"] = ", ".join(dict.fromkeys(run.metrics.device_name for run in runs)) or MISSING
     return cells
 
 
-def setting_cells(experiment: Experiment, context_length: int | None) -> dict[str, str]:
-    """The table's texts for a row's settings.
+def setting_cells(
+    experiment: Experiment, context_length: int | None, models: Mapping[str, ModelConfig]
+) -> dict[str, str]:
+    """The cells that describe a row's options, by header.
 
     Args:
-        context_length: the measured number of positions; None if it is not known or not used.
+        context_length: the measured number of positions; None if it is unknown or not used.
+        models: the models of the rows.
     """
     position: str = "last" if experiment.trainable_token_pos == "flexible" else experiment.trainable_token_pos
     if experiment.average_embeddings:
         position += " + pooled embeddings"
     return {
-        "Model": experiment.model_size,
+        "Model": display_name(experiment.model_size, models),
         "Weights": experiment.weights,
         "Trainable token position": position,
         "Trainable layers": "LoRA" if experiment.trainable_layers == "lora" else experiment.trainable_layers,
@@ -69,29 +77,27 @@ def _context_cell(experiment: Experiment, context_length: int | None) -> str:
     return cell
 
 
-def accuracy_text(fractions: list[float]) -> str:
-    """`96.63%`; over several seeds the mean and standard deviation, `96.63% ± 0.41`; `–` for none."""
+def _accuracy_cell(fractions: list[float]) -> str:
+    """`96.63%`; over several seeds the mean and the sample standard deviation, `96.63% ± 0.41`; `–` for none."""
     if not fractions:
         return MISSING
-    text = f"{statistics.fmean(fractions):.2%}"
-    return f"{text} ± {100 * statistics.stdev(fractions):.2f}" if len(fractions) > 1 else text
+    # Not reports.statistics: scipy takes longer to import than the table to write.
+    return format_accuracy(statistics.fmean(fractions), statistics.stdev(fractions) if len(fractions) > 1 else None)
 
 
 def _remarks(runs: Runs) -> list[str]:
-    """What a reader must know of the numbers, a line each."""
+    """The lines below the table."""
     remarks = notes(runs)
     precisions = {row: {run.metrics.precision for run in of_row} for row, of_row in runs.items()}
+    finished = sum(map(bool, runs.values()))
     for precision in sorted(set().union(*precisions.values()) - {"float32"}):
-        rows = [row for row, found in precisions.items() if precision in found]
-        which = f"row{'s' if len(rows) > 1 else ''} {', '.join(rows)}"
-        if len(rows) == sum(map(bool, runs.values())):
-            which = "all rows"
-        remarks.append(f"Matrix products in {precision}: {which}.")
+        rows = [row for row, of_row in precisions.items() if precision in of_row]
+        remarks.append(f"Matrix products in {precision}: {'all rows' if len(rows) == finished else rows_named(rows)}.")
     return remarks
 
 
-def table_csv(experiments: dict[str, Experiment], runs: Runs) -> str:
-    """A line for each row and seed: the options, the accuracies as fractions, seconds and device."""
+def table_csv(experiments: Mapping[str, Experiment], runs: Runs) -> str:
+    """The table as CSV: for each row and seed the options, the accuracies as fractions, seconds and device."""
     measured = [f"{split}_acc" for split in ACCURACIES.values()]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

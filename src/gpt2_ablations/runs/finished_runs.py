@@ -1,4 +1,4 @@
-"""Finished runs, read back: metrics at once, predictions and histories when somebody asks for them."""
+"""Reads finished runs: the metrics at once, predictions and histories on demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,52 +17,52 @@ from ..settings.validation import input_error
 from .run_tables import Curve, Predictions, read_history, read_predictions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Total = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Megabytes = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Seconds(_Part):
+class Seconds(_Section):
     features: Duration
     training: Duration
 
 
-class PeakMemory(_Part):
+class PeakMemory(_Section):
     host: Megabytes = None
     device: Megabytes = None
 
 
-class Metrics(_Part):
-    """The part of metrics.json that comparisons and pictures use. Accuracies are fractions, memory is in MiB."""
+class Metrics(_Section):
+    """The values of metrics.json that reports use. Accuracies are fractions, memory is in MiB."""
 
     train_acc: Fraction
     val_acc: Fraction
     test_acc: Fraction
-    train_correct: Count
-    val_correct: Count
-    test_correct: Count
-    train_total: Total
-    val_total: Total
-    test_total: Total
+    train_correct: NonNegativeInt
+    val_correct: NonNegativeInt
+    test_correct: NonNegativeInt
+    train_total: PositiveInt
+    val_total: PositiveInt
+    test_total: PositiveInt
     seconds: Seconds
     device_name: str
     precision: str = "float32"
-    context_length: Annotated[int, Field(ge=1)] | None = None
-    trainable_parameters: Count | None = None
+    context_length: PositiveInt | None = None
+    trainable_parameters: NonNegativeInt | None = None
     peak_memory_mb: PeakMemory = PeakMemory()
     features_peak_memory_mb: Megabytes = None
     note: str | None = None
     settings: dict[str, Any] | None = None
 
     def differences(self, experiment: Experiment) -> list[str]:
-        """The options whose values the run did not have, as `batch_size 8, now 16`.
+        """The options of the run that differ from the row's, such as `batch_size 8, now 16`.
 
-        An option that the file does not name had its default: it is younger than the run.
+        An option that the file does not contain was added after the run, which had its default.
         """
         if self.settings is None:
             return []
@@ -85,23 +85,26 @@ class Run:
 
     @property
     def minutes(self) -> float:
-        """The table's training time: the frozen part and the training loop."""
+        """The training time of the table: features and training loop."""
         return (self.metrics.seconds.features + self.metrics.seconds.training) / 60
 
     @property
     def peak_memory_mb(self) -> dict[str, float]:
-        """The most that any job of the run held, in MiB, by where: `host`, and `device` on a GPU."""
+        """The largest peak memory of the run's jobs in MiB: of the `host`, and on a GPU of the `device`."""
         memory = self.metrics.peak_memory_mb
-        found = {"host": max(memory.host or 0, self.metrics.features_peak_memory_mb or 0), "device": memory.device}
-        return {place: value for place, value in found.items() if value}
+        peaks = {"host": max(memory.host or 0, self.metrics.features_peak_memory_mb or 0), "device": memory.device}
+        return {kind: peak for kind, peak in peaks.items() if peak}
 
     def accuracy(self, split: Split) -> float:
+        """The accuracy on a split, as a fraction."""
         return getattr(self.metrics, f"{split}_acc")
 
     def correct(self, split: Split) -> int:
+        """The number of correctly classified examples of a split."""
         return getattr(self.metrics, f"{split}_correct")
 
     def total(self, split: Split) -> int:
+        """The number of examples of a split."""
         return getattr(self.metrics, f"{split}_total")
 
     def predictions(self) -> Predictions:
@@ -113,7 +116,7 @@ class Run:
         return read_predictions(self.folder / "predictions.csv", self.metrics.test_total)
 
     def history(self) -> dict[str, Curve]:
-        """The evaluated losses and accuracies, by `train_loss val_loss train_acc val_acc`.
+        """The evaluated losses and accuracies, by `train_loss`, `val_loss`, `train_acc`, `val_acc`.
 
         Raises:
             InputError: history.csv is missing or damaged.
@@ -122,10 +125,10 @@ class Run:
 
 
 class Runs(dict[str, list[Run]]):
-    """The finished runs of each row, a row without any with an empty list.
+    """The finished runs by row. A row without runs has an empty list.
 
     Attributes:
-        outdated: by row and seed, how the settings of runs that are left out differ from the row's.
+        outdated: the runs that are left out, by row and seed, with the differences of their settings from the row's.
     """
 
     def __init__(self, runs: Mapping[str, list[Run]] = MappingProxyType({})):
@@ -134,9 +137,9 @@ class Runs(dict[str, list[Run]]):
 
 
 def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
-    """The finished runs of each row over the configured seeds.
+    """The finished runs of some rows with the configured seeds.
 
-    A run whose row has other settings by now is no result of that row: it is left out and named.
+    A run whose settings differ from those of its row is left out and listed in `outdated`.
 
     Raises:
         InputError: a metrics.json is damaged.
@@ -146,7 +149,7 @@ def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
     for row, experiment in experiments.items():
         for seed in config.seeds:
             folder = paths.row(row, seed)
-            # metrics.json is written last: without it the run has failed or not ended.
+            # metrics.json is written last: without it the run is unfinished or has failed.
             if not (folder / "metrics.json").is_file():
                 continue
             metrics = read_run_metrics(folder / "metrics.json")
@@ -158,26 +161,26 @@ def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
 
 
 def notes(runs: Runs) -> list[str]:
-    """What a reader must know of the runs: what they say of themselves, each text once, and which are left out."""
-    told = dict.fromkeys(run.metrics.note for found in runs.values() for run in found if run.metrics.note)
+    """The notes that a report shows: those of the runs, each text once, and one for each group of outdated runs."""
+    own_notes = dict.fromkeys(run.metrics.note for of_row in runs.values() for run in of_row if run.metrics.note)
     left_out: dict[tuple[str, str], list[int]] = {}
     for (row, seed), differences in runs.outdated.items():
         left_out.setdefault((row, "; ".join(differences)), []).append(seed)
     return [
-        *told,
+        *own_notes,
         *(
-            f"Row {row} has run with other settings ({differences}) and is left out for seed{'s' * (len(seeds) > 1)}"
-            f" {', '.join(map(str, seeds))}; `snakemake --cores all row_{row}` runs it again."
+            f"Row {row} was run with other settings ({differences}). Its results for seed{'s' * (len(seeds) > 1)}"
+            f" {', '.join(map(str, seeds))} are left out; `snakemake --cores all row_{row}` runs it again."
             for (row, differences), seeds in left_out.items()
         ),
     ]
 
 
 def read_run_metrics(path: Path) -> Metrics:
-    """A run's metrics.
+    """Read a run's metrics.json.
 
     Raises:
-        InputError: the file cannot be read, or lacks a value or holds an impossible one.
+        InputError: the file cannot be read, or a value is missing or impossible.
     """
     try:
         metrics = Metrics.model_validate_json(path.read_bytes())
@@ -186,12 +189,12 @@ def read_run_metrics(path: Path) -> Metrics:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise InputError(f"{path}: not valid JSON; delete its folder and run the row again") from None
-        raise InputError(f"{input_error(error, str(path))}; delete its folder and run the row again") from None
+        raise InputError(f"{input_error(error, str(path), Metrics)}; delete its folder and run the row again") from None
     for split in ("train", "val", "test"):
         correct, total = getattr(metrics, f"{split}_correct"), getattr(metrics, f"{split}_total")
         if correct > total:
             raise InputError(
-                f"{path}: {split}_correct is {correct} of {split}_total {total}; delete its folder and run the row"
-                " again"
+                f"{path}: {split}_correct is {correct}, more than {split}_total {total}; delete its folder and run the"
+                " row again"
             )
     return metrics

@@ -1,4 +1,4 @@
-"""What a finished training gives: its history, a line a batch, its counts and its logits."""
+"""The result of a training loop: its history, its counts and its logits."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Step:
-    """A line of the history. Losses and accuracies stand only where the reference evaluates."""
+    """A line of history.csv: one training batch.
+
+    Attributes:
+        step: the batch's number, from 0.
+        epoch: from 1.
+        batch_loss: the mean loss of the batch, in nats.
+        train_loss, val_loss: in nats; None where the reference does not evaluate the loss.
+        train_acc, val_acc: fractions; None except on an epoch's last step.
+    """
 
     step: int
     epoch: int
@@ -23,7 +31,15 @@ class Step:
 
 @dataclass
 class Result:
-    """What a finished run gives. correct: right predictions and messages by split; logits: [N_test, 2] float32."""
+    """What a finished training loop returns.
+
+    Attributes:
+        history: one step for each training batch.
+        correct: by split, the number of correct predictions and the number of examples.
+        logits: of the test examples, float32 [N_test, 2]; None until the loop has ended.
+        training_seconds: the loop with its periodic evaluations.
+        evaluation_seconds: the final evaluation of the three splits.
+    """
 
     history: list[Step] = field(default_factory=list)
     correct: dict[str, tuple[int, int]] = field(default_factory=dict)

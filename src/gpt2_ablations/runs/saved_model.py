@@ -1,7 +1,8 @@
-"""The layers that a run has trained, kept in one safetensors file with all that classifying with them needs.
+"""The saved model of a run: its trained layers and settings in one safetensors file.
 
-The file holds every trained tensor, float32, under the classifier's names (LoRA's matrices and the head among them).
-Its metadata holds the settings; what is frozen is in the weights of which it names the sha256, or drawn from the seed.
+The file holds every trained tensor, float32, under the classifier's names, with LoRA's matrices and the classification
+head. The metadata holds the settings. The frozen layers are not saved: they come from the pretrained weights, whose
+sha256 the metadata holds, or are drawn from the seed.
 """
 
 import json
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.tensor_files import safetensors_header, write_tensor
-from ..settings.config import DIMENSIONS, ModelConfig
 from ..settings.experiment import Experiment, make_experiment
+from ..settings.models import ModelConfig
 from ..settings.validation import input_error
 
 FORMAT_VERSION = "1"
@@ -26,11 +27,12 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a kept file says of itself.
+    """The settings of a saved model.
 
-    weights_sha256: of the pretrained weights; None if random ones were drawn from the seed.
-    context: positions that messages are cut and padded to; None without padding.
-    labels: the names of class 0 and of class 1.
+    Attributes:
+        weights_sha256: of the pretrained weights; None if the weights were drawn from the seed.
+        context: the number of positions to which examples are cut and padded; None without padding.
+        labels: the names of class 0 and class 1.
     """
 
     row: str
@@ -44,7 +46,7 @@ class SavedModel:
     precision: str
 
     def metadata(self) -> dict[str, str]:
-        """The metadata of a file: JSON by name."""
+        """The metadata of the safetensors file: JSON by name."""
         values = {
             "row": self.row,
             "seed": self.seed,
@@ -63,7 +65,7 @@ class SavedModel:
 
 
 def write_saved_model(path: Path, saved: SavedModel, trained: Mapping[str, Tensor]) -> None:
-    """Write trained tensors, float32, as they come."""
+    """Write a saved model; the trained tensors are converted to float32."""
     shapes = {name: (torch.float32, tuple(tensor.shape)) for name, tensor in trained.items()}
     with open(path, "wb") as file:
         file.write(safetensors_header(shapes, saved.metadata()))
@@ -72,47 +74,46 @@ def write_saved_model(path: Path, saved: SavedModel, trained: Mapping[str, Tenso
 
 
 def read_saved_model(path: Path) -> tuple[SavedModel, dict[str, Tensor]]:
-    """What a kept file says of itself, and its tensors, mapped.
+    """Read a saved model: its settings, and its tensors by name, mapped into memory.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind or version, or lacks a tensor.
+        InputError: the file is missing, damaged, or of another kind or version.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
         version = metadata.get("format_version")
         if version != FORMAT_VERSION:
             raise InputError(
                 f"{path}: format_version is {version!r}; allowed: '{FORMAT_VERSION}'; name a file that"
-                " `keep_models: true` has made"
+                " `keep_models: true` has written"
             )
-        said = {name: json.loads(text) for name, text in metadata.items()}
-        saved = _saved_model(path, said)
+        saved = _from_metadata(path, {name: json.loads(text) for name, text in metadata.items()})
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `keep_models: true`") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a whole file of kept layers ({' '.join(str(error).split())}); delete it and run the row again"
+            f"{path}: not a complete saved model ({' '.join(str(error).split())}); delete it and run the row again"
         ) from None
     return saved, tensors
 
 
-def _saved_model(path: Path, said: dict[str, Any]) -> SavedModel:
+def _from_metadata(path: Path, values: dict[str, Any]) -> SavedModel:
     try:
-        # Where the frozen weights lie is the configuration's to say.
-        model = ModelConfig(**said["model"], source=str(path))
+        # The configuration names the file of the frozen layers; `source` is not used.
+        model = ModelConfig(**values["model"], source=str(path))
     except ValidationError as error:
-        raise input_error(error, f"{path}: model", DIMENSIONS) from None
-    class_0, class_1 = said["labels"]
+        raise input_error(error, f"{path}: model", ModelConfig) from None
+    class_0, class_1 = values["labels"]
     return SavedModel(
-        row=said["row"],
-        seed=said["seed"],
-        experiment=make_experiment(said["experiment"], f"{path}: experiment"),
+        row=values["row"],
+        seed=values["seed"],
+        experiment=make_experiment(values["experiment"], f"{path}: experiment"),
         model=model,
-        weights_sha256=said["weights_sha256"],
-        context=said["context_length"],
-        tokenizer=said["tokenizer"],
+        weights_sha256=values["weights_sha256"],
+        context=values["context_length"],
+        tokenizer=values["tokenizer"],
         labels=(class_0, class_1),
-        precision=said["precision"],
+        precision=values["precision"],
     )

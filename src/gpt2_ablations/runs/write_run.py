@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: metrics.json, history.csv, predictions.csv, and its layers if they are kept."""
+"""Writes the files of a finished run: metrics.json, history.csv, predictions.csv, and its saved model if asked for."""
 
 import csv
 import fcntl
@@ -23,7 +23,7 @@ HISTORY_COLUMNS = ("step", "epoch", "batch_loss", "train_loss", "val_loss", "tra
 
 
 def accuracies(result: Result) -> dict:
-    """Each split's accuracy as a fraction, and its counts."""
+    """The accuracies of the three splits as fractions, and their counts, as metrics.json names them."""
     metrics: dict = {}
     for split, prefix in SPLIT_PREFIX.items():
         correct, total = result.correct[split]
@@ -32,7 +32,7 @@ def accuracies(result: Result) -> dict:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries a run's numbers depend on."""
+    """The versions of the libraries on which a run's numbers depend."""
     return {"torch": torch.__version__} | {name: version(name) for name in ("safetensors", "numpy")}
 
 
@@ -41,48 +41,52 @@ def write_run(
     metrics: dict,
     result: Result,
     test_labels: Tensor,
-    kept: tuple[SavedModel, Mapping[str, Tensor]] | None = None,
+    saved: tuple[SavedModel, Mapping[str, Tensor]] | None = None,
 ) -> None:
-    """Write a run's files, all or none; metrics.json comes last and means that the run is done.
+    """Write a run's files, all or none. metrics.json is written last: its existence means that the run is finished.
 
-    Two processes that write the same run take turns, so that its files are always of one of them.
+    Two processes that write the same run take turns, so all files come from one of them.
 
     Args:
-        kept: the trained layers, if they are to be kept; those of an earlier run are removed.
+        metrics: the content of metrics.json.
+        test_labels: int64 [N_test].
+        saved: the settings and the trained tensors of the saved model; None saves none. The saved model of an earlier
+            run is removed.
     """
-    assert result.logits is not None, "the run has not ended"
-    with _turn(folder), ExitStack() as files:
-        # They get their names in reverse order, once all are written.
-        done, predictions, history = (
+    assert result.logits is not None, "the training loop has not ended"
+    with _locked(folder), ExitStack() as files:
+        # The files get their final names in reverse order, after all are written.
+        metrics_file, predictions, history = (
             files.enter_context(write_whole(folder / name))
             for name in ("metrics.json", "predictions.csv", "history.csv")
         )
         with open(history, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(HISTORY_COLUMNS)
-            for line in result.history:
-                values = (getattr(line, column) for column in HISTORY_COLUMNS)
+            for step in result.history:
+                values = (getattr(step, column) for column in HISTORY_COLUMNS)
                 writer.writerow(f"{v:.9g}" if isinstance(v, float) else "" if v is None else v for v in values)
         with open(predictions, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("index", "label", "prediction", "logit_0", "logit_1"))
             for index, (label, logits) in enumerate(zip(test_labels.tolist(), result.logits, strict=True)):
                 writer.writerow((index, label, int(logits.argmax()), *(f"{logit:.9g}" for logit in logits.tolist())))
-        if kept is not None:
-            write_saved_model(files.enter_context(write_whole(folder / MODEL_FILE)), *kept)
-        done.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-        stop_if_superseded()  # before anything of a newer job is touched
+        if saved is not None:
+            write_saved_model(files.enter_context(write_whole(folder / MODEL_FILE)), *saved)
+        text = json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
+        metrics_file.write_text(text, encoding="utf-8", newline="\n")
+        stop_if_superseded()  # before the files of a newer job are touched
         (folder / "metrics.json").unlink(missing_ok=True)
         (folder / MODEL_FILE).unlink(missing_ok=True)
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the folder, and hold it."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for the lock on the folder and hold it."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a disk without locks
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

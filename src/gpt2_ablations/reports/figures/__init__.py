@@ -1,2 +1,2 @@
-# More rows would make pictures that nobody can read and some programs cannot open, and take a second each.
+# The most rows in a figure. With more, figures are unreadable, and each row takes about a second to draw.
 MOST_ROWS = 60

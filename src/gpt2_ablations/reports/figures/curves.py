@@ -1,4 +1,4 @@
-"""Pictures of how losses and accuracies change while rows train."""
+"""Figures of losses and accuracies during training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ...runs.finished_runs import Runs
 from ...runs.run_tables import Curve
+from ...settings.constants import EVALUATION_BATCHES
 from ..wording import counted
 from .style import BLUE, GREY, VERMILLION, mark, new_figure, plain_log_ticks, wrap_label
 
@@ -18,13 +19,19 @@ COLUMNS = 4
 PANEL_HEIGHT = 1.75
 SEEDS_DRAWN = 10
 MOST_MARKERS = 20
-# Losses below this are drawn on it: the logarithm of a vanishing loss would leave no room for the others.
+# Smaller losses are drawn at this value: on a logarithmic axis they would leave no room for the others.
 SMALLEST_LOSS = 1e-3
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a panel shows: two curves of the history, and how their axis reads."""
+    """What a panel shows.
+
+    Attributes:
+        curves: two columns of the history, training and validation.
+        label: of the axis.
+        scale: by which values are multiplied.
+    """
 
     name: str
     curves: tuple[str, str]
@@ -34,21 +41,21 @@ class Quantity:
 
 LOSS = Quantity("loss", ("train_loss", "val_loss"), "Loss (cross-entropy, nats)")
 ACCURACY = Quantity("accuracy", ("train_acc", "val_acc"), "Accuracy (%)", scale=100)
-LOOKS = {"training": ("o-", BLUE), "validation": ("s--", VERMILLION)}
-LEGEND = {name: mark(*look, ms=4) for name, look in LOOKS.items()}
-SAMPLED = "Measured on 5 batches at a time, as the reference does."
+STYLES = {"training": ("o-", BLUE), "validation": ("s--", VERMILLION)}
+LEGEND = {name: mark(*curve_style, ms=4) for name, curve_style in STYLES.items()}
+SAMPLED = f"Evaluated on {EVALUATION_BATCHES} batches at a time, as in the reference."
 
 
-def row_figure(label: str, histories: Histories, notes: Sequence[str]) -> Figure:
+def curves_figure(label: str, histories: Histories, notes: Sequence[str]) -> Figure:
     """Loss and accuracy of one row, side by side.
 
     Args:
-        histories: of each seed, as `Run.history` gives.
+        histories: one for each seed, as `Run.history` returns it.
     """
     lines = [f"{SAMPLED} {_seeds_drawn(len(histories))}", *notes]
     figure = new_figure(9, 3.6, f"Training of row {label}", lines, LEGEND)
     for axes, quantity in zip(figure.subplots(1, 2), (LOSS, ACCURACY)):
-        _draw(axes, histories, quantity)
+        _draw_curves(axes, histories, quantity)
         axes.set_xlabel("Epoch")
         axes.set_ylabel(quantity.label)
         axes.set_xlim(left=-0.1)
@@ -61,14 +68,14 @@ def row_figure(label: str, histories: Histories, notes: Sequence[str]) -> Figure
 def multiples_figure(
     quantity: Quantity, runs: Runs, histories: Mapping[str, Histories], labels: Mapping[str, str], notes: Sequence[str]
 ) -> Figure:
-    """One quantity of every row, a small panel each, on common axes."""
+    """One quantity of every row, in small panels with common axes."""
     columns = min(COLUMNS, len(runs))
     n_lines = -(-len(runs) // columns)
     seeds = max((len(of_row) for of_row in histories.values()), default=0)
     lines = [f"{SAMPLED} {_seeds_drawn(seeds)}", *notes]
     height = 0.6 + PANEL_HEIGHT * n_lines
-    figure = new_figure(10, height, f"{quantity.name.capitalize()} of every row while it trains", lines, LEGEND)
-    # Many panels are slow to lay out automatically, and they are all alike.
+    figure = new_figure(10, height, f"{quantity.name.capitalize()} of every row during training", lines, LEGEND)
+    # The panels are all alike, and automatic layout of many panels is slow.
     figure.set_layout_engine("none")
     whole = figure.get_figheight()
     bounds = {"left": 0.075, "right": 0.99, "bottom": 0.55 / whole, "top": (height - 0.42) / whole}
@@ -76,7 +83,7 @@ def multiples_figure(
         n_lines, columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=bounds | {"hspace": 0.4, "wspace": 0.08}
     )
     for axes, row in zip(grid.flat, runs):
-        _draw(axes, histories[row], quantity, marker_size=2.5)
+        _draw_curves(axes, histories[row], quantity, marker_size=2.5)
         axes.set_title(wrap_label(labels[row], 30), size=8.5, loc="left", y=1)
         axes.grid()
         if not histories[row]:
@@ -97,26 +104,28 @@ def multiples_figure(
 def _seeds_drawn(n: int) -> str:
     if n < 2:
         return ""
-    drawn = f"{counted(n, 'seed')}" if n <= SEEDS_DRAWN else f"the first {SEEDS_DRAWN} of {n} seeds"
-    return f"Thick: mean over the seeds. Thin: {drawn}."
+    drawn = counted(n, "seed") if n <= SEEDS_DRAWN else f"the first {SEEDS_DRAWN} of {n} seeds"
+    return f"Thick lines: mean over the seeds. Thin lines: {drawn}."
 
 
-def _draw(axes: Axes, histories: Histories, quantity: Quantity, marker_size: float = 4) -> None:
-    """The training and validation curves; of several seeds each, thinly, and their mean."""
-    for curve, (look, color) in zip(quantity.curves, LOOKS.values()):
-        found = [history[curve] for history in histories]
-        if len(found) > 1:
-            for seed in found[:SEEDS_DRAWN]:
-                axes.plot(seed.epochs, _values(seed, quantity), look[1:], color=color, lw=0.6, alpha=0.45)
-        mean = _mean(found)
+def _draw_curves(axes: Axes, histories: Histories, quantity: Quantity, marker_size: float = 4) -> None:
+    """Draw the training and validation curves: the mean over seeds, and with several seeds a thin line for each."""
+    for name, (line_style, color) in zip(quantity.curves, STYLES.values()):
+        curves = [history[name] for history in histories]
+        if len(curves) > 1:
+            for curve in curves[:SEEDS_DRAWN]:
+                axes.plot(curve.epochs, _values(curve, quantity), line_style[1:], color=color, lw=0.6, alpha=0.45)
+        mean = _mean_curve(curves)
         if mean is not None:
-            # Of many points some are marked: all of them would hide the line.
+            # Not every point has a marker: many markers would hide the line.
             every = -(-len(mean.epochs) // MOST_MARKERS)
-            axes.plot(mean.epochs, _values(mean, quantity), look, color=color, lw=1.5, ms=marker_size, markevery=every)
+            axes.plot(
+                mean.epochs, _values(mean, quantity), line_style, color=color, lw=1.5, ms=marker_size, markevery=every
+            )
 
 
-def _mean(curves: list[Curve]) -> Curve | None:
-    """The mean of curves; None if there is none, or if they were not measured at the same steps."""
+def _mean_curve(curves: list[Curve]) -> Curve | None:
+    """The mean of curves; None if there are no curves, or if they were evaluated at different steps."""
     if not curves or any(not np.array_equal(curve.epochs, curves[0].epochs) for curve in curves):
         return None
     return Curve(curves[0].epochs, np.mean([curve.values for curve in curves], axis=0))

@@ -1,24 +1,30 @@
-"""Draws the pictures of a results folder, each as SVG and PNG."""
+"""Draws the figures of a results folder, each as SVG and PNG."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...common.errors import InputError
 from ...runs.finished_runs import notes, read_runs
-from ...settings.config import Config, named_row, select_rows
+from ...settings.config import Config
 from ...settings.experiment import Experiment
-from ...settings.labels import load_defaults, row_labels
+from ...settings.labels import display_name, load_defaults, row_label, row_labels
+from ...settings.models import ModelConfig
 from ...settings.published import load_published
+from ...settings.rows import named_row, select_rows
 from . import MOST_ROWS
 
-# The pictures of the whole table, by file name without suffix.
+# The figures of the whole table, by file name without suffix.
 FIGURES = ("accuracy", "time", "gap", "loss_curves", "accuracy_curves")
 
 
-def draw_figures(config: Config, experiments: dict[str, Experiment], folder: Path) -> list[Path]:
-    """Draw the pictures of the whole table from the rows that have run; a row that has not run shows as such.
+def draw_figures(
+    config: Config, experiments: dict[str, Experiment], models: Mapping[str, ModelConfig], folder: Path
+) -> list[Path]:
+    """Draw the figures of the whole table. Rows that have not run are marked as such.
 
     Args:
         experiments: all rows of the experiments file; `config.rows` selects from them.
+        models: the models of the rows.
 
     Returns: the files written.
 
@@ -32,17 +38,17 @@ def draw_figures(config: Config, experiments: dict[str, Experiment], folder: Pat
     selected = select_rows(config, experiments)
     drawn = dict(list(selected.items())[:MOST_ROWS])
     runs = read_runs(config, drawn)
-    labels = row_labels(drawn, load_defaults(config))
-    histories = {row: [run.history() for run in found] for row, found in runs.items()}
+    labels = row_labels(drawn, load_defaults(config), models)
+    model_names = {row: display_name(experiment.model_size, models) for row, experiment in drawn.items()}
+    published = None if config.published is None else load_published(config.published)
+    histories = {row: [run.history() for run in of_row] for row, of_row in runs.items()}
     remarks = notes(runs)
     if len(drawn) < len(selected):
         remarks.append(f"The first {len(drawn)} of {len(selected)} rows; `rows` in the configuration selects others.")
     with style():
         figures = (
-            accuracy_figure(
-                runs, labels, load_published(config.published) if config.published is not None else {}, remarks
-            ),
-            time_figure(runs, labels, drawn, remarks),
+            accuracy_figure(runs, labels, published, remarks),
+            time_figure(runs, labels, model_names, remarks),
             gap_figure(runs, labels, remarks),
             multiples_figure(LOSS, runs, histories, labels, remarks),
             multiples_figure(ACCURACY, runs, histories, labels, remarks),
@@ -50,22 +56,28 @@ def draw_figures(config: Config, experiments: dict[str, Experiment], folder: Pat
         return [file for name, figure in zip(FIGURES, figures) for file in save_figure(figure, folder / name, name)]
 
 
-def draw_row(config: Config, experiments: dict[str, Experiment], row: str, folder: Path) -> list[Path]:
-    """Draw the loss and accuracy curves of one row, as `curves_ROW` with both suffixes.
+def draw_row(
+    config: Config, experiments: dict[str, Experiment], models: Mapping[str, ModelConfig], row: str, folder: Path
+) -> list[Path]:
+    """Draw the loss and accuracy curves of one row, as `curves_ROW.svg` and `curves_ROW.png`.
+
+    Args:
+        experiments: all rows of the experiments file.
+        models: the models of the rows.
 
     Returns: the files written.
 
     Raises:
         InputError: the row does not exist, has not run, or its files are damaged.
     """
-    from .curves import row_figure
+    from .curves import curves_figure
     from .style import save_figure, style
 
     experiment = named_row(row, experiments, config.experiments)
     runs = read_runs(config, {row: experiment})
     if not runs[row]:
         raise InputError(f"row {row} has no finished run in {config.results}; run `snakemake --cores all row_{row}`")
-    label = row_labels({row: experiment}, load_defaults(config))[row]
+    label = row_label(row, experiment, load_defaults(config), models)
     with style():
-        figure = row_figure(label, [run.history() for run in runs[row]], notes(runs))
+        figure = curves_figure(label, [run.history() for run in runs[row]], notes(runs))
         return save_figure(figure, folder / f"curves_{row}", f"Training of row {label}")

@@ -1,4 +1,4 @@
-"""Pictures with one mark a row: accuracy, time against accuracy, and the gap between training and validation."""
+"""Figures with one mark for each row: accuracy, training time, and the gap between training and validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...runs.finished_runs import Run, Runs
-from ...settings.experiment import Experiment
 from ...settings.published import Published
 from ..statistics import mean_and_sd, wilson_interval
-from ..wording import counted, listing, signed
+from ..wording import counted, format_signed, listing
 from .place_labels import place_labels
 from .style import (
     BLACK,
@@ -32,30 +31,40 @@ ROW_HEIGHT = 0.32
 HOLLOW: dict[str, Any] = {"mfc": "none", "ms": 7, "mew": 1.5}
 EDGED: dict[str, Any] = {"mec": BLACK, "mew": 0.7}
 KEY_WIDTH = 48
-# One look for each model size.
-MODEL_LOOKS = [("o", BLUE), ("s", ORANGE), ("^", GREEN), ("D", VERMILLION), ("v", PURPLE), ("P", SKY), ("X", BLACK)]
+# Marker and colour of each model.
+MODEL_STYLES = [("o", BLUE), ("s", ORANGE), ("^", GREEN), ("D", VERMILLION), ("v", PURPLE), ("P", SKY), ("X", BLACK)]
 
 
 def accuracy_figure(
-    runs: Runs, labels: Mapping[str, str], published: Mapping[str, Published], notes: Sequence[str]
+    runs: Runs, labels: Mapping[str, str], published: Mapping[str, Published] | None, notes: Sequence[str]
 ) -> Figure:
-    """Test accuracy of every row with its 95% interval, single seeds, and the published value."""
-    several = any(len(found) > 1 for found in runs.values())
+    """Test accuracy of every row with its 95% interval, single seeds, and the published value.
+
+    Args:
+        labels: of the rows.
+        published: by row; None if the configuration names no published figures.
+        notes: lines below the title.
+    """
+    several = any(len(of_row) > 1 for of_row in runs.values())
     title = "Test accuracy of every row"
     reproduced = "mean over seeds" if several else "reproduced"
     legend = {f"{reproduced}, with 95% interval": mark("o-", BLUE, ms=6)}
     if several:
         legend["single seeds"] = mark("|", BLACK, ms=7)
-    legend["published"] = mark("D", VERMILLION, **HOLLOW)
-    figure = new_figure(8.5, 0.7 + ROW_HEIGHT * len(runs), title, [_sample(runs), *notes], legend)
+    subtitle = _sample(runs)
+    if published is None:
+        subtitle += " No published figures."
+    else:
+        legend["published"] = mark("D", VERMILLION, **HOLLOW)
+    figure = new_figure(8.5, 0.7 + ROW_HEIGHT * len(runs), title, [subtitle, *notes], legend)
     axes = figure.subplots()
-    for y, (row, found) in enumerate(runs.items()):
-        if found:
-            _accuracy_with_interval(axes, y, found, several)
-        printed = published[row].test_acc if row in published else None
-        if printed is not None:
-            axes.plot(printed, y, "D", color=VERMILLION, zorder=4, **HOLLOW)
-    _name_missing(axes, runs)
+    for y, (row, of_row) in enumerate(runs.items()):
+        if of_row:
+            _accuracy_with_interval(axes, y, of_row, several)
+        entry = published.get(row) if published else None
+        if entry is not None and entry.test_acc is not None:
+            axes.plot(entry.test_acc, y, "D", color=VERMILLION, zorder=4, **HOLLOW)
+    _mark_missing(axes, runs)
     axes.set_xlabel("Test accuracy (%)")
     axes.set_xlim(right=100.6)
     name_rows(axes, [labels[row] for row in runs])
@@ -63,20 +72,20 @@ def accuracy_figure(
 
 
 def _sample(runs: Runs) -> str:
-    """What an accuracy is of, and what its interval means."""
-    totals = sorted({run.metrics.test_total for found in runs.values() for run in found})
-    seeds = max((len(found) for found in runs.values()), default=0)
+    """The number of test examples and seeds, and the meaning of the bars."""
+    totals = sorted({run.metrics.test_total for of_row in runs.values() for run in of_row})
+    seeds = max((len(of_row) for of_row in runs.values()), default=0)
     if not totals:
         return "No row has run yet."
-    messages = " or ".join(map(str, totals))
-    return f"{messages} test messages, {counted(seeds, 'seed')}. Bars: Wilson's 95% interval for that many messages."
+    examples = " or ".join(map(str, totals))
+    return f"{examples} test examples, {counted(seeds, 'seed')}. Bars: Wilson's 95% interval for that many examples."
 
 
-def _accuracy_with_interval(axes: Axes, y: float, found: list[Run], several: bool) -> None:
-    percentages = [100 * run.metrics.test_acc for run in found]
+def _accuracy_with_interval(axes: Axes, y: float, of_row: list[Run], several: bool) -> None:
+    percentages = [100 * run.metrics.test_acc for run in of_row]
     mean, _ = mean_and_sd(percentages)
-    total = found[0].metrics.test_total
-    # Seeds share their messages: more of them do not narrow what this many messages can tell.
+    total = of_row[0].metrics.test_total
+    # Seeds share their test examples, so more seeds do not narrow the interval.
     low, high = wilson_interval(round(mean / 100 * total), total)
     errors = [[max(mean - 100 * low, 0)], [max(100 * high - mean, 0)]]
     axes.errorbar(mean, y, xerr=errors, fmt="o", color=BLUE, ms=6, capsize=3, zorder=3)
@@ -84,52 +93,56 @@ def _accuracy_with_interval(axes: Axes, y: float, found: list[Run], several: boo
         axes.plot(percentages, [y + 0.28] * len(percentages), "|", color=BLACK, ms=5, zorder=3)
 
 
-def _name_missing(axes: Axes, runs: Runs) -> None:
-    for y, found in enumerate(runs.values()):
-        if not found:
+def _mark_missing(axes: Axes, runs: Runs) -> None:
+    for y, of_row in enumerate(runs.values()):
+        if not of_row:
             axes.text(0.01, y, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY, style="italic")
 
 
 def gap_figure(runs: Runs, labels: Mapping[str, str], notes: Sequence[str]) -> Figure:
-    """Training and validation accuracy of every row, joined, with the gap between them in points."""
-    lines = ["Over all messages of the split, after the last epoch. Right: training minus validation, in points."]
+    """Training and validation accuracy of every row, joined by a line, with the gap between them in points."""
+    lines = ["Over all examples of the split, after the last epoch. Right: training minus validation, in points."]
     legend = {"training": mark("o", BLUE, ms=5.5), "validation": mark("s", ORANGE, ms=8, **EDGED)}
     title = "Training and validation accuracy of every row"
     figure = new_figure(8.5, 0.7 + ROW_HEIGHT * len(runs), title, [*lines, *notes], legend)
     axes = figure.subplots()
-    for y, found in enumerate(runs.values()):
-        if found:
-            train, val = (100 * mean_and_sd([run.accuracy(split) for run in found])[0] for split in ("train", "val"))
+    for y, of_row in enumerate(runs.values()):
+        if of_row:
+            train, val = (100 * mean_and_sd([run.accuracy(split) for run in of_row])[0] for split in ("train", "val"))
             axes.plot([train, val], [y, y], "-", color=GREY, lw=2, zorder=2)
             axes.plot(val, y, "s", color=ORANGE, ms=8, zorder=3, **EDGED)
             axes.plot(train, y, "o", color=BLUE, ms=5.5, zorder=4)
-            gap = signed(train - val, 1)
+            gap = format_signed(train - val, 1)
             axes.text(1.01, y, gap, transform=axes.get_yaxis_transform(), va="center", family="DejaVu Sans Mono")
-    _name_missing(axes, runs)
+    _mark_missing(axes, runs)
     axes.set_xlabel("Accuracy (%)")
     axes.set_xlim(right=100.6)
     name_rows(axes, [labels[row] for row in runs])
     return figure
 
 
-def time_figure(
-    runs: Runs, labels: Mapping[str, str], experiments: Mapping[str, Experiment], notes: Sequence[str]
-) -> Figure:
-    """Training time against test accuracy: a numbered mark a row, with a key of all rows beside it."""
-    present = {row: found for row, found in runs.items() if found}
-    devices = listing(list(dict.fromkeys(run.metrics.device_name for found in present.values() for run in found)))
-    lines = [f"Frozen part and training loop, on {devices}." if devices else "No row has run yet."]
-    models = list(dict.fromkeys(experiments[row].model_size for row in present))
-    looks = {model: MODEL_LOOKS[index % len(MODEL_LOOKS)] for index, model in enumerate(models)}
-    legend = {model: mark(*look, ms=7, **EDGED) for model, look in looks.items()}
+def time_figure(runs: Runs, labels: Mapping[str, str], model_names: Mapping[str, str], notes: Sequence[str]) -> Figure:
+    """Training time against test accuracy: a numbered mark for each row, and a key of all rows next to it.
+
+    Args:
+        labels: of the rows.
+        model_names: the displayed name of each row's model.
+        notes: lines below the title.
+    """
+    present = {row: of_row for row, of_row in runs.items() if of_row}
+    devices = listing(list(dict.fromkeys(run.metrics.device_name for of_row in present.values() for run in of_row)))
+    lines = [f"Features and training loop, on {devices}." if devices else "No row has run yet."]
+    models = list(dict.fromkeys(model_names[row] for row in present))
+    styles = {model: MODEL_STYLES[index % len(MODEL_STYLES)] for index, model in enumerate(models)}
+    legend = {model: mark(*model_style, ms=7, **EDGED) for model, model_style in styles.items()}
     height = max(4.6, 0.8 + 0.21 * len(runs))
     figure = new_figure(10, height, "Training time and test accuracy", [*lines, *notes], legend)
     axes, key = figure.subplots(1, 2, width_ratios=[2.3, 1])
     points = {}
-    for row, found in present.items():
-        minutes, _ = mean_and_sd([run.minutes for run in found])
-        points[row] = max(minutes, 1e-3), 100 * mean_and_sd([run.metrics.test_acc for run in found])[0]
-        marker, color = looks[experiments[row].model_size]
+    for row, of_row in present.items():
+        minutes, _ = mean_and_sd([run.minutes for run in of_row])
+        points[row] = max(minutes, 1e-3), 100 * mean_and_sd([run.metrics.test_acc for run in of_row])[0]
+        marker, color = styles[model_names[row]]
         axes.plot(*points[row], marker, color=color, ms=7, zorder=3, **EDGED)
     axes.set_xscale("log")
     plain_log_ticks(axes.xaxis, (1, 2, 3, 5))
@@ -143,10 +156,10 @@ def time_figure(
 
 
 def _draw_key(key: Axes, runs: Runs, labels: Mapping[str, str]) -> None:
-    """The rows that the numbers in the picture stand for."""
+    """Draw the list of the rows that the numbers in the figure refer to."""
     key.axis("off")
     key.set_ylim(len(runs) - 0.5, -0.5)
-    for y, (row, found) in enumerate(runs.items()):
-        state = "" if found else " (not run)"
+    for y, (row, of_row) in enumerate(runs.items()):
+        state = "" if of_row else " (not run)"
         text = wrap_label(labels[row], KEY_WIDTH - len(state), lines=1) + state
-        key.text(0, y, text, va="center", size=8.5, color=BLACK if found else GREY)
+        key.text(0, y, text, va="center", size=8.5, color=BLACK if of_row else GREY)

@@ -1,7 +1,7 @@
-"""What all pictures share: size, colours, heading, and how they are written.
+"""What all figures share: size, colours, heading and file formats.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart. Markers and line styles say the same, for
-readers in greyscale.
+The colours are Okabe and Ito's, which colour-blind readers can distinguish. Markers and line styles repeat what colours
+show, for prints in greyscale.
 """
 
 import textwrap
@@ -32,7 +32,7 @@ DPI = 150
 STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    # Names of models and rows are shown as they are, a dollar sign too.
+    # Labels are shown literally: a dollar sign does not start a formula.
     "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -40,18 +40,18 @@ STYLE: "dict[RcKeyType, Any]" = {
     "grid.color": "#d9d9d9",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    # Text stays text, and ids are the same in every run.
+    # Text is written as text, and ids are reproducible.
     "svg.fonttype": "none",
     "svg.hashsalt": "gpt2_ablations",
 }
-# Inches of a picture's title, of each line below it, and of a line of the legend.
+# Inches: the title of a figure, each line below it, and a line of the legend.
 TITLE_HEIGHT, LINE_HEIGHT, LEGEND_HEIGHT = 0.36, 0.19, 0.25
 LEGEND_COLUMNS = 4
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The settings under which figures are made and written."""
+    """Apply the matplotlib settings under which figures are drawn and saved."""
     with matplotlib.rc_context(STYLE):
         yield
 
@@ -60,8 +60,9 @@ def new_figure(width: float, height: float, title: str, lines: Sequence[str], le
     """An empty figure with a heading: a title, small lines below it, and the legend.
 
     Args:
-        width, height: inches; the height is that of the space below the heading.
-        legend: what marks and lines stand for, by text.
+        width, height: inches; the height is of the space below the heading.
+        lines: the text below the title.
+        legend: samples of marks and lines, by their text.
     """
     wrapped = [part for line in lines for part in textwrap.wrap(line, int(width * 14))]
     legend_lines = -(-len(legend) // LEGEND_COLUMNS)
@@ -90,16 +91,18 @@ LineStyle = Literal["-", "--", "none"]
 LINE_STYLES: dict[str, LineStyle] = {"": "none", "-": "-", "--": "--"}
 
 
-def mark(style: str, color: str, **look: Any) -> Line2D:
-    """A sample for the legend; `style` names the marker and the line as in `plot`: `o`, `s--`."""
-    return Line2D([], [], marker=style[0], linestyle=LINE_STYLES[style[1:]], color=color, **look)
+def mark(style: str, color: str, **properties: Any) -> Line2D:
+    """A sample for the legend; `style` is the marker and the line as in `plot`: `o`, `s--`."""
+    return Line2D([], [], marker=style[0], linestyle=LINE_STYLES[style[1:]], color=color, **properties)
 
 
 def save_figure(figure: Figure, path: Path, title: str) -> list[Path]:
-    """Write a figure as SVG and PNG, whole or not at all; the same figure gives the same bytes.
+    """Write a figure as SVG and PNG, completely or not at all. Equal figures give equal bytes.
 
     Args:
         path: without a suffix.
+
+    Returns: the two files.
     """
     files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
     metadata = ({"Title": title, "Date": None, "Creator": None}, {"Title": title, "Software": None})
@@ -110,12 +113,12 @@ def save_figure(figure: Figure, path: Path, title: str) -> list[Path]:
 
 
 def wrap_label(label: str, width: int = LABEL_WIDTH, lines: int = 2) -> str:
-    """A label in a few lines of bearable length."""
+    """A label wrapped to lines of this width; what does not fit becomes ` …`."""
     return "\n".join(textwrap.wrap(label, width, max_lines=lines, placeholder=" …"))
 
 
 def name_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Put one row of the table on each whole y, from the top, with a light line to follow."""
+    """Label the y axis with the rows of the table, from the top, one at each whole number, with grid lines."""
     axes.set_yticks(range(len(labels)), [wrap_label(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -123,7 +126,7 @@ def name_rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def plain_log_ticks(axis: Axis, multiples: Sequence[float]) -> None:
-    """Ticks of a logarithmic axis at these multiples of powers of ten, written plainly."""
+    """Put ticks on a logarithmic axis at these multiples of powers of ten, written without exponents."""
     axis.set_major_locator(LogLocator(subs=multiples))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
