@@ -1,4 +1,4 @@
-"""The files by which others find, cite and change this project say what is so."""
+"""The files by which others find, cite and change this project agree with each other."""
 
 import re
 import tomllib
@@ -10,6 +10,9 @@ from tests.conftest import CHECKOUT
 
 def read(name: str) -> str:
     return (CHECKOUT / name).read_text(encoding="utf-8")
+
+
+REFERENCE = "https://github.com/rasbt/LLMs-from-scratch/tree/main/ch06/02_bonus_additional-experiments"
 
 
 def project() -> dict:
@@ -37,7 +40,16 @@ def test_citation_licence_changelog_and_package_agree():
     assert f"## {project()['version']}\n" in read("CHANGELOG.md")
 
 
-def test_the_workflow_refuses_the_snakemakes_that_the_package_does_not_admit():
+def test_the_reference_and_its_author_are_credited():
+    references = yaml.safe_load(read("CITATION.cff"))["references"]
+    assert [reference["type"] for reference in references] == ["book", "software-code"]
+    assert all(author["family-names"] == "Raschka" for reference in references for author in reference["authors"])
+    first_screen = read("README.md").partition("\n## ")[0]
+    assert references[1]["url"] == REFERENCE and REFERENCE in first_screen
+    assert references[0]["title"] in first_screen and "Sebastian Raschka" in first_screen.replace("\n", " ")
+
+
+def test_the_workflow_refuses_the_snakemake_versions_that_the_package_does_not_allow():
     (least,) = re.findall(r'^min_version\("(.*)"\)$', read("Snakefile"), flags=re.MULTILINE)
     assert f"snakemake>={least},<10" in project()["dependencies"]
 
@@ -46,7 +58,7 @@ def test_hooks_are_local_and_call_tools_that_are_locked():
     repositories = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]
     for hook in repositories[0]["hooks"]:
-        assert hook["language"] == "system", "anything else would be downloaded"
+        assert hook["language"] == "system", "others are downloaded"
         assert hook["entry"].split()[0].removeprefix(".venv/bin/") in pins()
 
 

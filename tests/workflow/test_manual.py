@@ -1,4 +1,4 @@
-"""Every command that a page of the manual shows is run, here or in the place that is named for it."""
+"""Every command that a page of the manual shows is run, here or in the test that is named for it."""
 
 import os
 import re
@@ -19,36 +19,36 @@ PAGES = [
     CHECKOUT / "CONTRIBUTING.md",
     *(CHECKOUT / page for page in ("config/README.md", "results/README.md", "workflow/profiles/README.md")),
 ]
-PROGRAMS = ("snakemake", "make", "python -m gpt2_ablations", "cat messages.txt | python -m gpt2_ablations")
+PROGRAMS = ("snakemake", "make", "gpt2-ablations", "python -m gpt2_ablations", "cat messages.txt | gpt2-ablations")
 
 # Run below, in this order, in a folder whose configuration names small inputs.
 HERE = [
-    "python -m gpt2_ablations check",
-    "python -m gpt2_ablations check-sources",
-    "python -m gpt2_ablations plan",
-    "python -m gpt2_ablations plan --row 1 8 9",
-    "python -m gpt2_ablations plan --config config/config.yaml mine.yaml --json",
-    "python -m gpt2_ablations status",
+    "gpt2-ablations check --config config/config.yaml mine.yaml",
+    "gpt2-ablations check-sources",
+    "gpt2-ablations plan",
+    "gpt2-ablations plan --row 1 8 9",
+    "gpt2-ablations plan --config config/config.yaml mine.yaml --json",
+    "gpt2-ablations status",
     "snakemake --cores all -n",
     "snakemake -n",
     "snakemake --rulegraph mermaid-js",
     "make table",
     "snakemake --cores all",
-    "python -m gpt2_ablations status --watch",
+    "gpt2-ablations status --watch",
     "snakemake --cores all row_11",
     "snakemake --cores all row_long",
-    "python -m gpt2_ablations train --trainable_layers lora --lora_rank 16 --lora_alpha 16",
-    "python -m gpt2_ablations train --trainable_layers last_two_blocks",
-    "python -m gpt2_ablations train",
+    "gpt2-ablations train --trainable_layers lora --lora_rank 16 --lora_alpha 16",
+    "gpt2-ablations train --trainable_layers last_two_blocks",
+    "gpt2-ablations train",
     "snakemake --cores all row_4 --config keep_models=true",
-    'python -m gpt2_ablations predict --row 4 "You won a prize" "See you at eight"',
-    "python -m gpt2_ablations predict --row 4 --file messages.txt --format csv",
-    "python -m gpt2_ablations predict --row 4 --file messages.csv --column Text --format json",
-    "cat messages.txt | python -m gpt2_ablations predict --row 4 -",
-    "python -m gpt2_ablations export --row 4 --output spam-classifier",
+    'gpt2-ablations predict --row 4 "You won a prize" "See you at eight"',
+    "gpt2-ablations predict --row 4 --file messages.txt --format csv",
+    "gpt2-ablations predict --row 4 --file messages.csv --column Text --format json",
+    "cat messages.txt | gpt2-ablations predict --row 4 -",
+    "gpt2-ablations export --row 4 --output spam-classifier",
     "snakemake --cores all partial",
     "snakemake --cores all readme",
-    "python -m gpt2_ablations draw_rows --row ID",
+    "gpt2-ablations draw-rows --row ID",
     "snakemake --report results/report.html",
     "snakemake --cores all --batch table=1/20",
     "snakemake --cores all --configfile mine.yaml",
@@ -57,7 +57,7 @@ HERE = [
 ]
 SLURM, STATUS = "tests/slurm", "tests/workflow/test_plan_and_status.py"
 OWN_TABLE = [
-    'python -m gpt2_ablations pretrain_miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
+    'python -m gpt2_ablations pretrain-miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
     ' "n_positions": 64, "source": "mini.safetensors"}}\' --output mini.safetensors',
     "python -m gpt2_ablations check --config config/config.yaml mine.yaml",
     'python -m gpt2_ablations predict --config results/reviews/config.yaml --row lora "I loved every minute of it."',
@@ -68,11 +68,11 @@ ELSEWHERE = {
     **dict.fromkeys(("make setup-test", "make format"), "by hand"),
     **dict.fromkeys(("make test-all", "make test-faults", "make test-oldest"), "by hand"),
     **dict.fromkeys(("make resume", "make resume CONFIG=mine.yaml"), "tests/faults/test_kills.py"),
-    "python -m gpt2_ablations status --watch --config results/demo/config.yaml": STATUS,
+    "gpt2-ablations status --watch --config results/demo/config.yaml": STATUS,
     "make setup-slurm": "Makefile, test-slurm",
     **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},
     "make bench": "no test: it takes half an hour and judges nothing",
-    "make test-gpu": "no test: it needs a GPU",
+    **dict.fromkeys(("make test-gpu", "make bench-gpu"), "no test: they need a GPU"),
     "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet": SLURM,
@@ -131,7 +131,8 @@ def manual(tmp_path_factory) -> Workshop:
     write_yaml(config / "config.yaml", settings | small | {"rows": ["1", "2", "11"]})
     models = yaml.safe_load((config / "models.yaml").read_text())
     write_yaml(config / "models.yaml", {name: DIMENSIONS | {"source": "tiny.safetensors"} for name in models})
-    example, mine = code_blocks("README.md", "yaml")
+    (example,) = code_blocks("README.md", "yaml")
+    (mine,) = code_blocks("config/README.md", "yaml")
     experiments = yaml.safe_load((config / "experiments.yaml").read_text())
     experiments["rows"] |= yaml.safe_load(example)["rows"]
     # As long as a small model's positions allow.
