@@ -12,7 +12,7 @@ def fetch_dataset(config: Config) -> None:
     """Download the file of examples, or copy a local one.
 
     Raises:
-        InputError: no source gives the file, or it cannot be written.
+        InputError: no source provides the file, or it cannot be written.
     """
     from .download import fetch_messages
 
