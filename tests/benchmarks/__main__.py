@@ -1,10 +1,10 @@
-"""Benchmarks: `make bench`. Prints a table and writes JSON; measures, never judges.
+"""Benchmarks: `make bench`. Prints a table and writes JSON.
 
     python -m tests.benchmarks [--only NAME ...] [--json FILE]
 
-Every case runs in a process of its own, so that its peak memory is its own. The matrix-product rate is the best of 10
-of a 4096 x 4096 float32 torch.mm, taken before each case: on a shared machine it drifts. FLOPs are 2 m n k of every
-product, attention over the full square; everything else is free. The forecast is what `plan` would expect.
+Each case runs in its own process, which gives its peak memory. The matrix-product rate is the best of 10 runs of a
+4096 x 4096 float32 torch.mm, measured before each case because it drifts on a shared machine. FLOPs are 2 m n k for
+each matrix product, attention over the full square, and nothing else. The estimate is that of `plan`.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from gpt2_ablations.common.torch_setup import device_name
 from tests.benchmarks.cases import CASES
 from tests.conftest import environment
 
-COLUMNS = ("case", "seconds", "forecast / this", "peak MiB", "GFLOP/s", "of the rate", "plain / this", "remark")
+COLUMNS = ("case", "seconds", "estimate / this", "peak MiB", "GFLOP/s", "of the rate", "plain / this", "remark")
 
 
 def run_case(name: str, folder: Path) -> dict:
-    """Run one case in a process of its own and read what it measured."""
+    """Run one case in its own process and read its result."""
     report = folder / f"{name}.json"
     command = [sys.executable, "-m", "tests.benchmarks.cases", name, str(folder), str(report)]
-    # torch reads this when it is imported; the command line of the package sets it for itself.
+    # torch reads this when it is imported. The command line of the package sets it by itself.
     subprocess.run(command, env=environment() | {"THP_MEM_ALLOC_ENABLE": "1", "PYTHONPATH": "src:."}, check=True)
     return json.loads(report.read_text())
 
@@ -39,7 +39,7 @@ def line(result: dict) -> str:
     cells = [
         result["case"],
         f"{result['seconds']:.3g}",
-        f"{result['forecast_seconds'] / result['seconds']:.2f}" if "forecast_seconds" in result else "",
+        f"{result['estimated_seconds'] / result['seconds']:.2f}" if "estimated_seconds" in result else "",
         f"{result['peak_mb']:.0f}",
         f"{rate:.0f}" if rate else "",
         f"{rate / result['mm_gflops']:.0%} of {result['mm_gflops']:.0f}" if rate else "",
@@ -52,8 +52,8 @@ def line(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--folder", type=Path, help="keep weights and features here between runs (8 GB)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--folder", type=Path, help="keep weights and features in this folder for the next time (8 GB)")
     arguments = parser.parse_args()
     machine = {
         "device": device_name(torch.device("cpu")),

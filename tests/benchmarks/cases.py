@@ -1,7 +1,8 @@
-"""What is measured: rows of the table at their real dimensions, with random weights."""
+"""The benchmark cases: rows of the table at their real dimensions, with random weights."""
 
 import contextlib
 import io
+import itertools
 import json
 import resource
 import shutil
@@ -19,19 +20,19 @@ from torch.nn import functional as F
 from gpt2_ablations.common.hardware import peak_host_memory_mb
 from gpt2_ablations.common.torch_setup import set_up_torch
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions, load_tokens
-from gpt2_ablations.finetuning import jobs
-from gpt2_ablations.finetuning.batches import ModelInputs, cut_batches
-from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, write_features
-from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.finetuning.batches import ModelInputs, inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.classifier import build_classifier
+from gpt2_ablations.finetuning.feature_files import read_features, write_features
+from gpt2_ablations.finetuning.features import Features, extract, lay_out_features
+from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.planning.costs import Cost, Lengths, feature_cost, read_lengths, training_cost
-from gpt2_ablations.planning.estimates import seconds as forecast_seconds
-from gpt2_ablations.planning.estimates import start_up_seconds
-from gpt2_ablations.planning.machine_speed import measure_speed
+from gpt2_ablations.planning.machine_speed import estimated_seconds, measure_speed, start_up_seconds
 from gpt2_ablations.runs.result import Step
-from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
+from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import ModelConfig, load_models
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, environment
 from tests.oracle.plain import Dimensions, build_model
@@ -39,8 +40,10 @@ from tests.oracle.plain import Dimensions, build_model
 SMALL, XL = "gpt2-small (124M)", "gpt2-xl (1558M)"
 CPU = torch.device("cpu")
 REPEATS = 3
-# The reference evaluates at 13 steps on 80 messages, after each epoch on 80, and at the end on all.
-STEPS, EVALUATED_MESSAGES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
+# The first steps evaluate and allocate memory; the hundreds of others of a row do neither.
+WARM_UP_STEPS, MEASURED_STEPS = 5, 5
+# The reference evaluates 80 examples at each of 13 steps and after each epoch, and all examples at the end.
+STEPS, EVALUATED_EXAMPLES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
 
 
 def models() -> dict[str, ModelConfig]:
@@ -51,7 +54,7 @@ def settings() -> Config:
     return load_config([CHECKOUT / "config" / "config.yaml"])
 
 
-def document_lengths() -> Lengths:
+def reference_lengths() -> Lengths:
     return read_lengths(prepare(FOLDER) / "dataset" / "tokens.safetensors")
 
 
@@ -75,10 +78,10 @@ def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> fl
     return statistics.median(seconds)
 
 
-def forecast(*jobs: Cost, start_ups: int = 0) -> float:
-    """Seconds that `python -m gpt2_ablations plan` would expect of some jobs here, now."""
+def estimate(*costs: Cost, start_ups: int = 0) -> float:
+    """The seconds that `plan` would estimate for some jobs on this machine now."""
     speed = measure_speed(torch.get_num_threads(), "cpu", "float32")
-    return sum(forecast_seconds(job, speed) for job in jobs) + start_ups * start_up_seconds(speed)
+    return sum(estimated_seconds(cost, speed) for cost in costs) + start_ups * start_up_seconds(speed)
 
 
 def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:
@@ -87,8 +90,8 @@ def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:
     return n_tokens * (24 * c * c + 4 * length * c)
 
 
-def first_messages(tokens: dict[str, TokenizedSplit], n: int) -> dict[str, TokenizedSplit]:
-    """The first n training messages, one of the other splits each: a sample for the long cases."""
+def first_examples(tokens: dict[str, TokenizedSplit], n: int) -> dict[str, TokenizedSplit]:
+    """The first n - 2 training examples and one of each other split: a sample for the long cases."""
     sample = {}
     for name, split in tokens.items():
         kept = n - 2 if name == "train" else 1
@@ -97,22 +100,22 @@ def first_messages(tokens: dict[str, TokenizedSplit], n: int) -> dict[str, Token
     return sample
 
 
-def features_case(name: str, experiment: Experiment, messages: int | None, n_layer: int | None = None) -> dict:
-    """The frozen part over a sample of messages: seconds and rate; None runs all, once."""
+def features_case(name: str, experiment: Experiment, examples: int | None, n_layer: int | None = None) -> dict:
+    """The frozen layers over a sample of examples: seconds and rate. None runs all examples, once."""
     model = models()[experiment.model_size]
     model = model.model_copy(update={"n_layer": n_layer or model.n_layer})
     tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
-    if messages:
-        tokens = first_messages(tokens, messages)
+    if examples:
+        tokens = first_examples(tokens, examples)
     spec = feature_spec(experiment, model, 123, "float32")
-    plan = lay_out_features(spec, model, tokens)
+    layout = lay_out_features(spec, model, tokens)
     drawn = DrawnWeights(model)
     rate = matrix_product_rate()
     seconds = median_seconds(
-        lambda: [None for _ in extract(spec, model, plan, lambda: drawn, CPU, 2048)], REPEATS if messages else 1
+        lambda: [None for _ in extract(spec, model, layout, lambda: drawn, CPU, 2048)], REPEATS if examples else 1
     )
-    flops = sum(block_flops(model, int(length), int(length)) for length in plan.lengths) * spec.blocks
-    remark = f"{len(plan.starts)} messages, {len(plan.lengths)} different"
+    flops = sum(block_flops(model, int(length), int(length)) for length in layout.lengths) * spec.blocks
+    remark = f"{len(layout.starts)} examples, {len(layout.lengths)} distinct"
     remark += f", {n_layer} of the blocks" if n_layer else ""
     peak = peak_host_memory_mb()
     plain = plain_model_seconds(experiment, model) if model.n_embd < 1000 else None
@@ -120,20 +123,20 @@ def features_case(name: str, experiment: Experiment, messages: int | None, n_lay
         {name: split.ids.numpy() for name, split in tokens.items()},
         {name: split.lengths.numpy() for name, split in tokens.items()},
     )
-    work = replace(feature_cost(spec, model, settings(), lengths), drawn=0, read=0, written=0)
+    cost = replace(feature_cost(spec, model, settings(), lengths), draws=0, bytes_read=0, bytes_written=0)
     return {
         "seconds": seconds,
-        "forecast_seconds": forecast(work),
+        "estimated_seconds": estimate(cost),
         "mm_gflops": rate,
         "gflops": flops / seconds / 1e9,
         "remark": remark,
         "peak_mb": peak,
-        "plain_seconds": plain and plain * len(plan.starts) / 8,
+        "plain_seconds": plain and plain * len(layout.starts) / 8,
     }
 
 
 class DrawnWeights:
-    """Random weights of which one block is drawn and given again for every block: what counts is the time to use it."""
+    """Random weights that draw one block and return it for every block: drawing takes no time in a benchmark."""
 
     def __init__(self, model: ModelConfig):
         source = RandomWeights(model, 123)
@@ -148,7 +151,7 @@ class DrawnWeights:
 
 
 def plain_model_seconds(experiment: Experiment, model: ModelConfig) -> float:
-    """The plain whole model's forward pass over a batch of 8 messages."""
+    """The plain whole model's forward pass over a batch of 8 examples."""
     plain, ids = plain_model(experiment, model)
     with torch.no_grad():
         return median_seconds(lambda: plain(ids))
@@ -179,7 +182,7 @@ def plain_step_seconds(experiment: Experiment, model: ModelConfig) -> float:
 def plain_loop_seconds(experiment: Experiment, model: ModelConfig) -> float:
     """The plain whole-model loop over 5 epochs with its evaluations, from a step's and a batch's time."""
     step = plain_step_seconds(experiment, model)
-    return STEPS * step + EVALUATED_MESSAGES / 8 * plain_model_seconds(experiment, model)
+    return STEPS * step + EVALUATED_EXAMPLES / 8 * plain_model_seconds(experiment, model)
 
 
 def loop_case(name: str, experiment: Experiment) -> dict:
@@ -189,18 +192,18 @@ def loop_case(name: str, experiment: Experiment) -> dict:
     rate = matrix_product_rate()
 
     def loop() -> None:
-        inputs = jobs.inputs_from_features(experiment, features)
+        inputs = inputs_from_features(experiment, features)
         classifier = build_classifier(experiment, model, DrawnWeights(model), 123)
         with contextlib.redirect_stderr(io.StringIO()):
-            Finetuning(experiment, classifier, inputs, 123, CPU).run()
+            Finetuning(experiment, classifier, inputs, 123, CPU).train()
 
     seconds = median_seconds(loop, REPEATS if model.n_embd < 1000 else 1)
     peak = peak_host_memory_mb()
     plain = plain_loop_seconds(experiment, model) if experiment.model_size == SMALL else None
-    work = replace(training_cost(experiment, model, settings(), document_lengths()), drawn=0)
+    cost = replace(training_cost(experiment, model, settings(), reference_lengths()), draws=0)
     return {
         "seconds": seconds,
-        "forecast_seconds": forecast(work),
+        "estimated_seconds": estimate(cost),
         "mm_gflops": rate,
         "peak_mb": peak,
         "plain_seconds": plain,
@@ -209,40 +212,43 @@ def loop_case(name: str, experiment: Experiment) -> dict:
 
 
 def random_features(experiment: Experiment, model: ModelConfig) -> Features:
-    """A feature file of the right shape with random contents, mapped as the train command maps it."""
+    """A feature file of the right shape with random content, mapped into memory as the train command maps it."""
     tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
     spec = feature_spec(experiment, model, 123, "float32")
-    plan = lay_out_features(spec, model, tokens)
-    file = FOLDER / f"random-{model.n_embd}-{plan.rows}.safetensors"
+    layout = lay_out_features(spec, model, tokens)
+    file = FOLDER / f"random-{model.n_embd}-{layout.n_kept}.safetensors"
     if not file.exists():
-        rows = torch.arange(plan.rows).split(65536)
-        write_features(file, spec, model, plan, (torch.randn(len(part), model.n_embd) for part in rows))
-    from gpt2_ablations.finetuning.features import read_features
-
+        shards = torch.arange(layout.n_kept).split(65536)
+        write_features(file, spec, model, layout, (torch.randn(len(shard), model.n_embd) for shard in shards))
     return read_features(file)
 
 
+class Measured(Exception):
+    """Ends a training run that has been measured for long enough."""
+
+
 def step_case(name: str, experiment: Experiment, precision: str = "float32") -> dict:
-    """One update of a row without a frozen part."""
+    """One update of a row without frozen layers."""
     model = models()[experiment.model_size]
     set_up_torch(precision)
     tokens = load_tokens(prepare(FOLDER) / "dataset" / "tokens.safetensors")
-    inputs: dict[str, ModelInputs] = jobs.inputs_from_tokens(
+    inputs: dict[str, ModelInputs] = inputs_from_tokens(
         experiment, tokens, context_positions(experiment, tokens, model.n_positions)
     )
     classifier = build_classifier(experiment, model, RandomWeights(model, 123), 123)
     finetuning = Finetuning(experiment, classifier, inputs, 123, CPU, precision)
-    batches = cut_batches(finetuning.order.shuffled(len(inputs["train"])), 8, drop_last=True)
-    finetuning.result.history = [Step(i, 1) for i in range(20)]
-
-    def step(number: int) -> None:
-        finetuning.update(number, [batches[number]])
-
-    # The first steps take fresh pages; the others, of which a row has hundreds, use them again.
-    for number in range(5):
-        step(number)
     rate = matrix_product_rate()
-    seconds = median_seconds(lambda: step(5), 5)
+    times: list[float] = []
+
+    def note(history: list[Step]) -> None:
+        times.append(time.perf_counter())
+        if len(times) > WARM_UP_STEPS + MEASURED_STEPS:
+            raise Measured
+
+    with contextlib.suppress(Measured):
+        finetuning.train(on_step=note)
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    seconds = statistics.median(steps[WARM_UP_STEPS:])
     peak = peak_host_memory_mb()
     weights = 12 * model.n_embd**2 * model.n_layer
     n_tokens = 8 * int(inputs["train"].lengths[0])
@@ -257,7 +263,7 @@ def step_case(name: str, experiment: Experiment, precision: str = "float32") -> 
 
 
 def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
-    """A row from its command lines, start-up included: features, then training with each seed."""
+    """A row through the command line, start-up included: features, then training with each seed."""
     results = prepare(FOLDER)
     model = models()[experiment.model_size]
     spec = feature_spec(experiment, model, 123, "float32")
@@ -268,7 +274,7 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
     command("extract_features", *config, "--spec", json.dumps(vars(spec)), "--output", str(file))
     parts = {"features": time.perf_counter() - started}
     for number in range(seeds):
-        # Random weights stand for pretrained ones here: all seeds train on the features of one.
+        # The random weights replace pretrained ones: all seeds use the features of one seed.
         flags = [*experiment.flags(), "--seed", "123", "--features", str(file)]
         begun = time.perf_counter()
         command("train", *config, *flags, "--output", str(results / "rows" / f"{name}-{number}"))
@@ -276,15 +282,15 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
     seconds = time.perf_counter() - started
     plain = plain_loop_seconds(experiment, model) * seeds
     remark = ", ".join(f"{part} {value:.1f} s" for part, value in parts.items())
-    # The plain model runs in this process, the row in others: their own metrics hold the peak.
+    # The plain model runs in this process and the row in others, whose metrics hold the row's peak.
     metrics = json.loads((results / "rows" / f"{name}-0" / "metrics.json").read_text())
     peak = max(metrics["features_peak_memory_mb"], metrics["peak_memory_mb"]["host"])
-    lengths = document_lengths()
-    work = [training_cost(experiment, model, settings(), lengths)] * seeds
-    work.append(feature_cost(spec, model, settings(), lengths))
+    lengths = reference_lengths()
+    costs = [training_cost(experiment, model, settings(), lengths)] * seeds
+    costs.append(feature_cost(spec, model, settings(), lengths))
     return {
         "seconds": seconds,
-        "forecast_seconds": forecast(*work, start_ups=len(work)),
+        "estimated_seconds": estimate(*costs, start_ups=len(costs)),
         "mm_gflops": rate,
         "peak_mb": peak,
         "plain_seconds": plain,
@@ -293,7 +299,7 @@ def whole_row_case(name: str, experiment: Experiment, seeds: int = 1) -> dict:
 
 
 def demo_case(name: str) -> dict:
-    """The whole demo, from `snakemake` to its table, with everything installed."""
+    """The whole demo: one invocation of Snakemake, with everything installed."""
     folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("src", "workflow", "config"):

@@ -1,10 +1,10 @@
-"""The whole table on this machine's GPU, as a user runs it: `make bench-card`.
+"""The whole table on this machine's GPU, as a user runs it: `make bench-gpu`.
 
     python -m tests.benchmarks.gpu [--precision float32 tf32 bfloat16] [--rows ID ...] [--folder FOLDER] [--json FILE]
 
-Random weights of the real sizes are written where the workflow keeps fetched ones (12 GB), so that the time is the
-table's alone. Each precision has its own wall time, start-up and the plan at its beginning included, and each row the
-seconds of its frozen part, its training and its evaluation.
+Random weights of the real sizes are written where the workflow keeps downloaded ones (12 GB), so that downloads do not
+count. The output has the wall time for each precision, with start-up and the plan that is printed first, and for each
+row the seconds of its features, its training and its evaluation.
 """
 
 import argparse
@@ -23,18 +23,20 @@ from safetensors.torch import save_file
 from gpt2_ablations.common.hashing import digest_file
 from gpt2_ablations.common.torch_setup import device_name, select_device
 from gpt2_ablations.gpt2.weights import weight_shapes
-from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
+from gpt2_ablations.settings.config import load_config
+from gpt2_ablations.settings.models import ModelConfig, load_models
 from gpt2_ablations.settings.paths import Paths
+from gpt2_ablations.settings.rows import load_experiments
 from tests.benchmarks.inputs import prepare
 from tests.conftest import CHECKOUT, write_yaml
 
-# All that has to run: nothing is fetched or split.
+# The rules to run: nothing is fetched or split.
 RULES = ("extract_features", "train", "table")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def write_weights(path: Path, model: ModelConfig, device: torch.device) -> None:
-    """Random weights in the layout of the Hugging Face files, where `fetch_weights` would have put them."""
+    """Random weights in the layout of the Hugging Face files, where `fetch_weights` would put them."""
     if digest_file(path).exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +52,13 @@ def write_weights(path: Path, model: ModelConfig, device: torch.device) -> None:
 
 
 def run_table(results: Path, config: Path) -> float:
-    """Seconds of `snakemake --cores all` to the table's rule, with nothing of an earlier run.
+    """Seconds of `snakemake --cores all table`, without results of an earlier invocation.
 
     Raises:
-        SystemExit: the run failed.
+        SystemExit: the invocation failed.
     """
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(config), "--forceall"]
-    # The results lie in a folder of their own: what an interrupted run left locked or half done is made again.
+    # The results have their own folder: an interrupted invocation's locks and incomplete files may be ignored.
     command += ["--nolock", "--rerun-incomplete", "--allowed-rules", *RULES, "--", "table"]
     started = time.perf_counter()
     if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode:
@@ -74,10 +76,10 @@ def line(metrics: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--rows", nargs="+", help="some of the table's rows; default: all")
+    parser.add_argument("--rows", nargs="+", help="some rows of the table (default: all)")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--folder", type=Path, help="keep weights and results here between runs")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--folder", type=Path, help="keep weights and results in this folder for the next time")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     device = select_device(arguments.device)
     machine = f"{device_name(device)}, torch {torch.__version__}, Python {platform.python_version()}"
@@ -90,15 +92,15 @@ def main() -> None:
         rows = arguments.rows or list(experiments)
         for size in {experiments[row].model_size for row in rows if experiments[row].weights == "pretrained"}:
             write_weights(Paths(str(results)).weights(size), models[size], device)
-        # The table's own files would wait until these are on the disk.
+        # Otherwise the table's own files would wait until the weights are on the disk.
         os.sync()
         for precision in arguments.precision:
             override = {"results": str(results), "device": arguments.device, "precision": precision, "rows": rows}
             seconds = run_table(results, write_yaml(results / "override.yaml", override))
             runs = [json.loads((results / "rows" / row / "seed-123" / "metrics.json").read_text()) for row in rows]
             minutes = sum(run["seconds"]["features"] + run["seconds"]["training"] for run in runs) / 60
-            print(f"{machine}, {precision}: {seconds:.0f} s in all, {minutes:.2f} min of training time\n")
-            print("| row | frozen, training, evaluation, s | peak MiB | training, validation, test accuracy, % |")
+            print(f"{machine}, {precision}: {seconds:.0f} s in total, {minutes:.2f} min of training time\n")
+            print("| row | features, training, evaluation, s | peak MiB | training, validation, test accuracy, % |")
             print("| --- | --- | --- | --- |", *map(line, runs), "", sep="\n", flush=True)
             found[precision] = {"machine": machine, "seconds": seconds, "training_minutes": minutes, "rows": runs}
     if arguments.json:

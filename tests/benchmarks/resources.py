@@ -1,9 +1,10 @@
-"""What jobs ask for beside what they take: `python -m tests.benchmarks.resources [--only NAME ...] [--json FILE]`.
+"""Computed resources beside measured peaks: `python -m tests.benchmarks.resources [--only NAME ...] [--json FILE]`.
 
-Each case is one command of the workflow in a process of its own, at real dimensions with random weights; its peak is
-the kernel's (ru_maxrss, mapped pages included). Frozen rows run all 1,494 messages of 120 tokens on a model of few
-blocks: neither peak depends on how many there are. Rows that train or adapt the whole model run at full depth
-on 16 training messages: the second step's peak is every later one's. What this machine cannot hold is computed.
+Each case is one command of the workflow in its own process, at real dimensions with random weights. Its peak is the
+kernel's (ru_maxrss, mapped pages included). Rows with frozen layers run all 1,494 examples of 120 tokens on a model of
+few blocks, because their peaks do not depend on the number of blocks. Rows that train or adapt the whole model run at
+full depth on 16 training examples, because the peak no longer grows after the second step. Cases that do not fit into
+this machine's memory are computed, not measured.
 """
 
 import argparse
@@ -22,25 +23,37 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from gpt2_ablations.planning.resources import Resources, feature_resources, read_data_size, training_resources
-from gpt2_ablations.settings.config import Config, ModelConfig, load_config, load_models
+from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import ModelConfig, load_models
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 SMALL, MEDIUM, XL = "gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-xl (1558M)"
 SEED, THREADS, LONGEST, MEAN = 123, 2, 120, 31
-ALL_MESSAGES = {"train": 1045, "validation": 149, "test": 300}
-FEW_MESSAGES = {"train": 16, "validation": 8, "test": 8}
-COLUMNS = ("case", "peak MiB", "request MiB", "request / peak", "request on a GPU MiB", "seconds", "request minutes")
+ALL_EXAMPLES = {"train": 1045, "validation": 149, "test": 300}
+FEW_EXAMPLES = {"train": 16, "validation": 8, "test": 8}
+COLUMNS = (
+    "case",
+    "peak MiB",
+    "computed MiB",
+    "computed / peak",
+    "computed for a GPU MiB",
+    "seconds",
+    "computed minutes",
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One command; `depth` blocks in all instead of the model's own."""
+    """One command; with `depth` blocks instead of the model's own number.
+
+    examples: of each split.
+    """
 
     command: str
     experiment: Experiment
-    messages: dict[str, int]
+    examples: dict[str, int]
     depth: int | None = None
     precision: str = "float32"
     micro_batch_size: int | None = None
@@ -58,31 +71,31 @@ def _cases() -> dict[str, Case]:
     cases = {}
     for name, size in (("small", SMALL), ("medium", MEDIUM), ("xl", XL)):
         frozen = _row(size)
-        cases[f"{name}-last_block-features"] = Case("extract_features", frozen, ALL_MESSAGES, depth=3)
-        cases[f"{name}-last_block-training"] = Case("train", frozen, ALL_MESSAGES, depth=3)
-        cases[f"{name}-all"] = Case("train", _row(size, trainable_layers="all"), FEW_MESSAGES)
+        cases[f"{name}-last_block-features"] = Case("extract_features", frozen, ALL_EXAMPLES, depth=3)
+        cases[f"{name}-last_block-training"] = Case("train", frozen, ALL_EXAMPLES, depth=3)
+        cases[f"{name}-all"] = Case("train", _row(size, trainable_layers="all"), FEW_EXAMPLES)
         cases[f"{name}-lora"] = Case(
-            "train", _row(size, trainable_layers="lora", lora_rank=16, lora_alpha=16), FEW_MESSAGES
+            "train", _row(size, trainable_layers="lora", lora_rank=16, lora_alpha=16), FEW_EXAMPLES
         )
     two = _row(SMALL, trainable_layers="last_two_blocks")
-    cases["small-last_two_blocks-features"] = Case("extract_features", two, ALL_MESSAGES, depth=3)
-    cases["small-last_two_blocks-training"] = Case("train", two, ALL_MESSAGES, depth=3)
+    cases["small-last_two_blocks-features"] = Case("extract_features", two, ALL_EXAMPLES, depth=3)
+    cases["small-last_two_blocks-training"] = Case("train", two, ALL_EXAMPLES, depth=3)
     long = _row(SMALL, context_length="model_context_length")
-    cases["small-context-1024-features"] = Case("extract_features", long, ALL_MESSAGES, depth=2)
+    cases["small-context-1024-features"] = Case("extract_features", long, ALL_EXAMPLES, depth=2)
     everything = _row(SMALL, trainable_layers="all")
-    cases["small-all-bfloat16"] = Case("train", everything, FEW_MESSAGES, precision="bfloat16")
-    cases["small-all-micro-batch-2"] = Case("train", everything, FEW_MESSAGES, micro_batch_size=2)
+    cases["small-all-bfloat16"] = Case("train", everything, FEW_EXAMPLES, precision="bfloat16")
+    cases["small-all-micro-batch-2"] = Case("train", everything, FEW_EXAMPLES, micro_batch_size=2)
     return cases
 
 
 CASES = _cases()
 
 
-def write_tokens(path: Path, messages: dict[str, int]) -> None:
-    """Random tokens; lengths spread as the real ones' are, 31 on average, the longest 120."""
+def write_tokens(path: Path, examples: dict[str, int]) -> None:
+    """Random tokens in examples with lengths like the real ones: 31 on average, 120 at most."""
     random = np.random.default_rng(0)
     tensors = {}
-    for name, number in messages.items():
+    for name, number in examples.items():
         lengths = np.clip(random.exponential(MEAN, number) + 3, 3, LONGEST).astype(np.int32)
         lengths[0] = LONGEST
         tensors[f"{name}.lengths"] = lengths
@@ -92,16 +105,16 @@ def write_tokens(path: Path, messages: dict[str, int]) -> None:
     save_file(tensors, path)
 
 
-def request(case: Case, config: Config, tokens: Path, gpu: bool) -> Resources:
-    model, messages = case.model(), read_data_size(tokens)
+def resources_of(case: Case, config: Config, tokens: Path, gpu: bool) -> Resources:
+    model, size = case.model(), read_data_size(tokens)
     if case.command == "train":
-        return training_resources(case.experiment, model, config, messages, gpu, THREADS)
+        return training_resources(case.experiment, model, config, size, gpu, THREADS)
     spec = feature_spec(case.experiment, model, SEED, config.precision)
-    return feature_resources(spec, model, config, messages, gpu, THREADS)
+    return feature_resources(spec, model, config, size, gpu, THREADS)
 
 
 def run_case(name: str, folder: Path) -> dict:
-    """Run one case, or compute it where memory is short. Features stay in `folder` for the training that needs them."""
+    """Measure one case, or compute it where memory is short. Features remain in `folder` for the training case."""
     case = CASES[name]
     results = folder / name.removesuffix("-features").removesuffix("-training")
     model = case.model()
@@ -111,17 +124,17 @@ def run_case(name: str, folder: Path) -> dict:
     files = [CHECKOUT / "config" / "config.yaml", write_yaml(results / "config.yaml", override)]
     config = load_config(files)
     tokens = results / "dataset" / "tokens.safetensors"
-    write_tokens(tokens, case.messages)
-    asked, on_gpu = request(case, config, tokens, False), request(case, config, tokens, True)
+    write_tokens(tokens, case.examples)
+    computed, on_gpu = (resources_of(case, config, tokens, gpu) for gpu in (False, True))
     measured = {
         "case": name,
-        "request_mb": asked.host_mb,
-        "card_mb": on_gpu.device_mb,
-        "minutes": asked.minutes,
+        "host_mb": computed.host_mb,
+        "device_mb": on_gpu.device_mb,
+        "minutes": computed.minutes,
         "peak_mb": None,
         "seconds": None,
     }
-    if asked.host_mb > 0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20:
+    if computed.host_mb > 0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20:
         return measured
     features = results / "features.safetensors"
     arguments = [case.command, "--config", *map(str, files)]
@@ -139,7 +152,10 @@ def run_case(name: str, folder: Path) -> dict:
 
 
 def run_command(arguments: list[str]) -> tuple[float, float]:
-    """Run a command of the package; its peak in MiB and its seconds."""
+    """Run a command of the package.
+
+    Returns: its peak memory in MiB, and its seconds.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "gpt2_ablations", *arguments],
@@ -159,13 +175,13 @@ def run_command(arguments: list[str]) -> tuple[float, float]:
 
 def line(measured: dict) -> str:
     """One line of the table."""
-    peak, asked = measured["peak_mb"], measured["request_mb"]
+    peak, computed = measured["peak_mb"], measured["host_mb"]
     cells = [
         measured["case"],
-        "computed" if peak is None else f"{peak:,.0f}",
-        f"{asked:,}",
-        "" if peak is None else f"{asked / peak:.2f}",
-        f"{measured['card_mb']:,}",
+        "not measured" if peak is None else f"{peak:,.0f}",
+        f"{computed:,}",
+        "" if peak is None else f"{computed / peak:.2f}",
+        f"{measured['device_mb']:,}",
         "" if peak is None else f"{measured['seconds']:.0f}",
         str(measured["minutes"]),
     ]
@@ -175,7 +191,7 @@ def line(measured: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     print(f"torch {version('torch')}, Python {platform.python_version()}, {THREADS} threads", flush=True)
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)

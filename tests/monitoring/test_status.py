@@ -1,4 +1,4 @@
-"""The status of runs, from files as jobs leave them."""
+"""The status of runs, read from files as jobs write them."""
 
 import json
 import os
@@ -7,10 +7,10 @@ import time
 import pytest
 
 from gpt2_ablations.common.files import write_text_whole
-from gpt2_ablations.common.partials import process_namespace
+from gpt2_ablations.common.unfinished_files import process_namespace
 from gpt2_ablations.monitoring.status import STALE_SECONDS, Observer, look
 from gpt2_ablations.monitoring.status_report import format_change, format_status, watch
-from gpt2_ablations.planning.invocation_lock import hold_results
+from gpt2_ablations.planning.invocation_lock import lock_results
 from gpt2_ablations.planning.workflow import load_workflow
 from gpt2_ablations.settings.paths import Paths
 from tests.conftest import CHECKOUT, write_yaml
@@ -21,7 +21,7 @@ DIMENSIONS = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 64, "source
 
 
 class Folder:
-    """A results folder into which a test writes what jobs would."""
+    """A results folder into which a test writes the files of jobs."""
 
     def __init__(self, folder):
         self.folder, self.paths = folder, Paths(str(folder / "results"))
@@ -30,7 +30,7 @@ class Folder:
         self.rows(ROWS)
 
     def rows(self, rows: dict, seeds: tuple[int, ...] = (123,)):
-        """The plan of so many rows and seeds."""
+        """The workflow of these rows and seeds."""
         write_yaml(self.folder / "rows.yaml", {"defaults": {"model_size": "tiny"}, "rows": rows})
         override = {
             "results": str(self.folder / "results"),
@@ -40,19 +40,19 @@ class Folder:
             "device": "cpu",
         }
         file = write_yaml(self.folder / "override.yaml", override)
-        self.plan = load_workflow([str(CHECKOUT / "config" / "config.yaml"), str(file)])
-        return self.plan
+        self.workflow = load_workflow([str(CHECKOUT / "config" / "config.yaml"), str(file)])
+        return self.workflow
 
     def finish(self, row: str, seed: int = 123, test_acc: float = 0.93, **settings) -> None:
         metrics = {f"{split}_{what}": 1 for split in ("train", "val", "test") for what in ("correct", "total")}
         metrics |= {"train_acc": 1.0, "val_acc": 0.97, "test_acc": test_acc, "device_name": "CPU"}
-        experiment = vars(self.plan.experiments[row]) | settings
+        experiment = vars(self.workflow.experiments[row]) | settings
         settings = {k: v for k, v in experiment.items() if not k.startswith("_")}
         metrics |= {"seconds": {"features": 1, "training": 2}, "settings": settings}
         write_text_whole(self.paths.row(row, seed) / "metrics.json", json.dumps(metrics))
 
     def report(self, row: str, seed: int = 123, **said) -> None:
-        """A progress file of a training, of this very process unless it says otherwise."""
+        """Write the progress file of a training run; its process is this one unless given."""
         said = {
             "state": "running",
             "namespace": process_namespace(),
@@ -65,7 +65,7 @@ class Folder:
         write_text_whole(self.paths.train_log(row, seed), text)
 
     def states(self) -> dict[str, str]:
-        return {run.name: run.state for run in look(self.plan).runs}
+        return {run.name: run.state for run in look(self.workflow).runs}
 
 
 @pytest.fixture
@@ -81,8 +81,11 @@ def test_each_state_is_told_from_the_files(results):
     results.report("2", **HALF)
     results.log("3", "starting\nerror: train: the first\nTraceback\nerror: train: the last\nmore\n")
     assert results.states() == {"1": "done", "2": "running", "3": "failed", "4": "waiting"}
-    table = format_status(look(results.plan)).splitlines()
-    assert "4 runs: 1 waiting, 1 running, 1 done, 1 failed; no run works there" in " ".join(map(str.strip, table[:2]))
+    table = format_status(look(results.workflow)).splitlines()
+    assert (
+        "4 runs in" in table[0]
+        and table[1].strip() == "1 waiting, 1 running, 1 done, 1 failed. No invocation is running."
+    )
     assert [line.split() for line in table[-4:]] == [
         ["1", "123", "done", "test", "93.00%"],
         ["2", "123", "running", "[######......]", "50%", "epoch", "3/5,", "loss", "0.412,", "33", "s", "left"],
@@ -94,10 +97,10 @@ def test_each_state_is_told_from_the_files(results):
 def test_a_job_whose_process_is_gone_is_interrupted(results):
     results.report("2", process=NO_PROCESS, **HALF)
     assert results.states()["2"] == "interrupted"
-    assert "in epoch 3/5; run it again" in format_status(look(results.plan))
+    assert "in epoch 3/5; run it again" in format_status(look(results.workflow))
 
 
-def test_a_job_on_another_machine_lives_as_long_as_its_file_is_touched(results):
+def test_a_job_on_another_machine_is_running_while_its_file_is_touched(results):
     results.report("2", namespace="another", process=NO_PROCESS, **HALF)
     assert results.states()["2"] == "running"
     file = results.paths.progress(results.paths.row("2", 123))
@@ -106,23 +109,23 @@ def test_a_job_on_another_machine_lives_as_long_as_its_file_is_touched(results):
     assert results.states()["2"] == "interrupted"
 
 
-def test_a_failed_job_shows_its_log_s_error_or_what_it_left_word_of(results):
+def test_a_failed_job_shows_the_error_of_its_log_or_of_its_progress_file(results):
     results.report("2", state="failed", error="the reason")
-    assert look(results.plan).runs[1].error == "error: the reason"
+    assert look(results.workflow).runs[1].error == "error: the reason"
     results.log("2", "error: train: in full\n")
-    assert look(results.plan).runs[1].error == "error: train: in full"
+    assert look(results.workflow).runs[1].error == "error: train: in full"
 
 
-def test_what_failed_before_the_present_run_began_waits_again(results):
+def test_jobs_that_failed_before_the_running_invocation_began_wait_again(results):
     results.report("2", state="failed", error="the reason")
     results.log("3", "error: train: old\n")
     assert results.states()["2"] == results.states()["3"] == "failed"
     time.sleep(0.02)
-    lock = hold_results(results.folder / "results")
+    lock = lock_results(results.folder / "results")
     try:
         assert results.states()["2"] == results.states()["3"] == "waiting"
         results.log("3", "error: train: new\n")
-        assert results.states()["3"] == "failed" and look(results.plan).workflow.startswith("process ")
+        assert results.states()["3"] == "failed" and look(results.workflow).invocation.startswith("process ")
     finally:
         os.close(lock)
 
@@ -141,12 +144,12 @@ def test_a_run_with_other_options_is_not_done_and_a_damaged_one_has_failed(resul
 def test_a_damaged_progress_file_ends_nothing(results, content):
     write_text_whole(results.paths.progress(results.paths.row("2", 123)), content)
     assert results.states()["2"] in ("waiting", "running", "interrupted")
-    format_status(look(results.plan))
+    format_status(look(results.workflow))
 
 
 def test_features_and_downloads_that_run_are_named_before_the_rows(results):
     results.rows({"a": {}, "b": {"num_epochs": 1}})
-    (file,) = results.plan.features("a", 123)
+    (file,) = results.workflow.feature_files("a", 123)
     said = {
         "state": "running",
         "namespace": process_namespace(),
@@ -158,7 +161,7 @@ def test_features_and_downloads_that_run_are_named_before_the_rows(results):
     write_text_whole(results.paths.progress(results.folder / file), json.dumps(said | {"phase": "features"}))
     weights = results.paths.progress(results.paths.weights("tiny"))
     write_text_whole(weights, json.dumps(said | {"phase": "download"}))
-    text = format_status(look(results.plan))
+    text = format_status(look(results.workflow))
     assert "features of a, b  running  [###.........]  25%" in text and "weights tiny" in text
 
 
@@ -166,26 +169,26 @@ def test_lines_fit_into_80_columns_whatever_the_names_and_errors(results):
     results.rows({"r" * 64: {"trainable_layers": "all"}, "x": {}})
     results.report("r" * 64, **HALF)
     results.log("x", "error: " + "long words " * 40 + "\n")
-    for line in [*format_status(look(results.plan)).splitlines(), *map(format_change, look(results.plan).runs)]:
+    for line in [*format_status(look(results.workflow)).splitlines(), *map(format_change, look(results.workflow).runs)]:
         assert len(line) <= 80 or str(results.folder) in line, line
 
 
 def test_many_seeds_are_a_line_a_row(results):
-    plan = results.rows(ROWS, tuple(range(50)))
+    workflow = results.rows(ROWS, tuple(range(50)))
     for seed in range(30):
         results.finish("1", seed, test_acc=0.9 + seed % 2 * 0.02)
     results.report("1", 31, **HALF)
-    text = format_status(look(plan))
+    text = format_status(look(workflow))
     assert "30 done, 1 running, 19 waiting" in text and "91.00%" in text and "seed 31 50%" in text
     assert len(text.splitlines()) < 12 and max(map(len, text.splitlines()[3:])) <= 80
 
 
 def test_thousands_of_runs_are_summed_up(results):
-    plan = results.rows({f"r{i}": {"trainable_layers": "all"} for i in range(1000)}, (1, 2, 3, 4, 5))
+    workflow = results.rows({f"r{i}": {"trainable_layers": "all"} for i in range(1000)}, (1, 2, 3, 4, 5))
     results.report("r7", 3, **HALF)
     results.log("r9", "error: train: it broke\n", 2)
-    lines = format_status(look(plan)).splitlines()
-    assert len(lines) < 12 and "and 4998 more runs; --row ID shows them, --json shows all" in lines
+    lines = format_status(look(workflow)).splitlines()
+    assert len(lines) < 12 and "and 4998 more runs; --row ID shows some, --json shows all" in lines
     assert [line.split()[:3] for line in lines if line.startswith("r") and line[1].isdigit()] == [
         ["r7", "3", "running"],
         ["r9", "2", "failed"],
@@ -195,14 +198,14 @@ def test_thousands_of_runs_are_summed_up(results):
 def test_json_holds_every_run(results):
     results.finish("1")
     results.report("2", **HALF)
-    status = look(results.plan).as_json()
+    status = look(results.workflow).as_json()
     assert status["counts"] == {"waiting": 2, "running": 1, "done": 1} and len(status["runs"]) == 4
     assert status["runs"][0]["test_acc"] == 0.93 and status["runs"][1]["fraction"] == 0.5
     json.dumps(status)
 
 
-def test_an_observer_sees_what_changes_between_two_looks(results):
-    observer = Observer(results.plan)
+def test_an_observer_sees_changes_between_two_looks(results):
+    observer = Observer(results.workflow)
     assert observer.look().counts == {"waiting": 4}
     results.finish("1", test_acc=0.5)
     assert observer.look().runs[0].test_acc == 0.5
@@ -213,5 +216,6 @@ def test_an_observer_sees_what_changes_between_two_looks(results):
 def test_watching_finished_rows_shows_them_and_ends(results, capsys):
     for row in ROWS:
         results.finish(row)
-    watch(results.plan)
-    assert "4 runs: 4 done" in " ".join(capsys.readouterr().out.split())
+    watch(results.workflow)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "4 runs in" in text and ": 4 done. " in text

@@ -1,4 +1,4 @@
-"""The operations that a forecast counts are those that the real code runs."""
+"""The FLOPs that an estimate counts are those that the real code runs."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
+from gpt2_ablations.finetuning.batches import inputs_from_features, inputs_from_tokens
+from gpt2_ablations.finetuning.classifier import build_classifier
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
-from gpt2_ablations.finetuning.jobs import inputs_from_features, inputs_from_tokens
-from gpt2_ablations.finetuning.loop import Finetuning, build_classifier
+from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.planning.costs import Lengths, expected_lengths, feature_cost, training_cost
-from gpt2_ablations.settings.config import ModelConfig, load_config
+from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import make_experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT
 
 CPU = torch.device("cpu")
@@ -40,7 +42,7 @@ FROZEN = {name: kind for name, kind in KINDS.items() if name not in WHOLE} | {
 
 
 def tokens() -> dict[str, TokenizedSplit]:
-    """Messages of which one in ten comes twice."""
+    """Texts of which one in ten appears twice."""
     generator = torch.Generator().manual_seed(7)
     splits = {}
     for split, count in {"train": 41, "validation": 30, "test": 10}.items():
@@ -59,7 +61,7 @@ LENGTHS = Lengths.of(
 
 
 def counted(work) -> float:
-    """What PyTorch counts while some work is done, attention as the products it stands for."""
+    """The FLOPs that PyTorch counts during some work, with attention as plain matrix products."""
 
     def product(result_shape, one_shape, other_shape, *rest, **more) -> int:
         return 2 * one_shape[0] * one_shape[1] * other_shape[1]
@@ -72,35 +74,42 @@ def counted(work) -> float:
 
 @pytest.fixture
 def row(request, monkeypatch):
-    """A row's settings, its frozen part and what computes that."""
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # whose products PyTorch does not count
+    """A row's settings, its frozen layers, their layout, and a function that computes them."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # PyTorch does not count its products
     experiment = make_experiment({"weights": "random", "num_epochs": 2, "batch_size": 4} | request.param, "here")
     spec = feature_spec(experiment, MODEL, 1, "float32")
-    plan = spec and lay_out_features(spec, MODEL, tokens())
-    return experiment, spec, plan, lambda: list(extract(spec, MODEL, plan, lambda: RandomWeights(MODEL, 1), CPU, 64))
+    layout = spec and lay_out_features(spec, MODEL, tokens())
+    return (
+        experiment,
+        spec,
+        layout,
+        lambda: list(extract(spec, MODEL, layout, lambda: RandomWeights(MODEL, 1), CPU, 64)),
+    )
 
 
 @pytest.mark.parametrize("row", FROZEN.values(), ids=FROZEN, indirect=True)
-def test_operations_of_the_frozen_part_are_counted(row):
+def test_flops_of_the_frozen_layers_are_counted(row):
     _, spec, _, run = row
-    assert feature_cost(spec, MODEL, CONFIG, LENGTHS).operations == pytest.approx(counted(run), rel=0.01)
+    assert feature_cost(spec, MODEL, CONFIG, LENGTHS).flops == pytest.approx(counted(run), rel=0.01)
 
 
 @pytest.mark.parametrize("row", KINDS.values(), ids=KINDS, indirect=True)
-def test_operations_of_the_training_are_counted(row):
-    experiment, spec, plan, run = row
+def test_flops_of_the_training_are_counted(row):
+    experiment, spec, layout, run = row
     if spec is None:
         inputs = inputs_from_tokens(experiment, tokens(), context_positions(experiment, tokens(), MODEL.n_positions))
     else:
         hidden = torch.cat(run())
-        inputs = inputs_from_features(experiment, Features(spec, split_features(plan, hidden), plan.context, 0.0, 0.0))
+        inputs = inputs_from_features(
+            experiment, Features(spec, split_features(layout, hidden), layout.context, 0.0, 0.0)
+        )
     training = Finetuning(experiment, build_classifier(experiment, MODEL, RandomWeights(MODEL, 1), 1), inputs, 1, CPU)
-    # Which messages are drawn for an evaluation is counted on average.
-    expected = training_cost(experiment, MODEL, CONFIG, LENGTHS).operations
-    assert expected == pytest.approx(counted(training.run), rel=0.06)
+    # The texts drawn for an evaluation are counted as average ones.
+    expected = training_cost(experiment, MODEL, CONFIG, LENGTHS).flops
+    assert expected == pytest.approx(counted(training.train), rel=0.06)
 
 
-def test_more_of_anything_is_more_work():
+def test_wider_models_and_more_epochs_cost_more():
     model = MODEL.model_copy(update={"n_embd": 64, "n_head": 4})
     row = make_experiment({"trainable_layers": "all"}, "here")
     base = training_cost(row, MODEL, CONFIG, LENGTHS)
@@ -108,11 +117,11 @@ def test_more_of_anything_is_more_work():
     longer = training_cost(
         make_experiment({"trainable_layers": "all", "num_epochs": 10}, "here"), MODEL, CONFIG, LENGTHS
     )
-    assert wider.operations > 2 * base.operations and wider.moved > 1.9 * base.moved
-    assert 1.8 < longer.operations / base.operations < 2 and longer.steps == 2 * base.steps
+    assert wider.flops > 2 * base.flops and wider.bytes_moved > 1.9 * base.bytes_moved
+    assert 1.8 < longer.flops / base.flops < 2 and longer.steps == 2 * base.steps
 
 
-def test_messages_that_are_not_here_are_expected_to_be_as_the_reference_s():
+def test_without_data_lengths_like_the_reference_s_are_expected():
     lengths = expected_lengths()
     assert [len(lengths.train), len(lengths.validation), len(lengths.test)] == [1045, 149, 300]
-    assert lengths.different.max() == 120 and 28 < np.mean(lengths.different) < 34 and not lengths.known
+    assert lengths.distinct.max() == 120 and 28 < np.mean(lengths.distinct) < 34 and not lengths.known

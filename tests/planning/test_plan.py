@@ -1,8 +1,8 @@
-"""The time of a whole run, where jobs share this machine's cores or GPUs."""
+"""The time of a whole invocation, whose jobs share this machine's cores or GPUs."""
 
 import pytest
 
-from gpt2_ablations.planning import plan as run_plan
+from gpt2_ablations.planning import plan as plan_module
 from gpt2_ablations.planning.machine_speed import Speed
 from gpt2_ablations.planning.plan import Plan, plan_invocation
 from gpt2_ablations.planning.resources import jobs_at_once
@@ -10,9 +10,17 @@ from gpt2_ablations.planning.workflow import Workflow, make_workflow
 from gpt2_ablations.settings.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
-# Start-ups of 1.5 times 4 seconds each, which outweigh all else.
-FAST = Speed(operations=1e15, moved=1e13, step=0.0, block=0.0, passed=0.0, drawn=1e12, started=4.0)
-JOBS = 19 + 11  # training runs, and files of features
+# Start-ups take 1.5 times 4 seconds each, more than everything else.
+FAST = Speed(
+    flops_per_second=1e15,
+    bytes_per_second=1e13,
+    seconds_per_step=0.0,
+    seconds_per_further_block=0.0,
+    seconds_per_pass=0.0,
+    draws_per_second=1e12,
+    import_seconds=4.0,
+)
+JOBS = 19 + 11  # training runs and feature files
 
 
 @pytest.fixture
@@ -20,7 +28,7 @@ def planned(monkeypatch, tmp_path):
     """The plan of the whole table on a machine of 16 cores and some GPUs, where nothing has run."""
 
     def make(gpus: int) -> Plan:
-        monkeypatch.setattr(run_plan, "measure_speed", lambda threads, device, precision: FAST)
+        monkeypatch.setattr(plan_module, "measure_speed", lambda threads, device, precision: FAST)
         monkeypatch.setattr(Workflow, "machine_gpus", lambda self: gpus)
         merged = load_yaml(CHECKOUT / "config" / "config.yaml") | {"results": str(tmp_path), "device": "cpu"}
         monkeypatch.chdir(CHECKOUT)
@@ -33,7 +41,7 @@ def planned(monkeypatch, tmp_path):
 def test_on_gpus_start_ups_count_beside_the_computing(planned, gpus):
     plan = planned(gpus)
     all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
-    start_ups = JOBS * 1.5 * FAST.started
+    start_ups = JOBS * 1.5 * FAST.import_seconds
     assert all_jobs > start_ups > all_jobs / 2
     assert plan.seconds == pytest.approx((all_jobs - start_ups) / gpus + start_ups / jobs_at_once(gpus, 16))
 

@@ -1,4 +1,4 @@
-"""What jobs ask for, beside what was measured, and how it grows."""
+"""The resources of jobs: compared with measured peaks, and how they grow."""
 
 import itertools
 import json
@@ -10,18 +10,19 @@ from gpt2_ablations.planning.resources import (
     EXPECTED_SIZE,
     DataSize,
     feature_resources,
+    job_threads,
     jobs_at_once,
     read_data_size,
-    threads,
     trained_parameters,
     training_resources,
 )
 from gpt2_ablations.planning.workflow import make_workflow
-from gpt2_ablations.settings.config import load_config, load_models
+from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.yaml_files import load_yaml
-from tests.benchmarks.resources import CASES, request, write_tokens
+from tests.benchmarks.resources import CASES, resources_of, write_tokens
 from tests.conftest import CHECKOUT
 
 MEASURED = json.loads((CHECKOUT / "tests/benchmarks/resources.json").read_text())
@@ -33,22 +34,22 @@ SIZES = list(MODELS)
 ROW_1 = Experiment()
 
 
-def asked(experiment: Experiment = ROW_1, messages: DataSize = EXPECTED_SIZE, gpu: bool = False, **config):
+def training(experiment: Experiment = ROW_1, size: DataSize = EXPECTED_SIZE, gpu: bool = False, **config):
     changed = CONFIG.model_copy(update=config)
-    return training_resources(experiment, MODELS[experiment.model_size], changed, messages, gpu, 4)
+    return training_resources(experiment, MODELS[experiment.model_size], changed, size, gpu, 4)
 
 
-def asked_for_features(experiment: Experiment = ROW_1, messages: DataSize = EXPECTED_SIZE, gpu=False, **config):
+def extraction(experiment: Experiment = ROW_1, size: DataSize = EXPECTED_SIZE, gpu=False, **config):
     model, changed = MODELS[experiment.model_size], CONFIG.model_copy(update=config)
-    return feature_resources(feature_spec(experiment, model, 1, "float32"), model, changed, messages, gpu, 4)
+    return feature_resources(feature_spec(experiment, model, 1, "float32"), model, changed, size, gpu, 4)
 
 
 @pytest.mark.parametrize("measured", [m for m in MEASURED if m["peak_mb"]], ids=lambda measured: measured["case"])
-def test_a_request_is_between_the_measured_peak_and_one_and_a_half_times_it(measured, tmp_path):
+def test_memory_is_between_the_measured_peak_and_one_and_a_half_times_it(measured, tmp_path):
     case = CASES[measured["case"]]
-    write_tokens(tmp_path / "tokens.safetensors", case.messages)
+    write_tokens(tmp_path / "tokens.safetensors", case.examples)
     config = CONFIG.model_copy(update={"precision": case.precision, "micro_batch_size": case.micro_batch_size})
-    ratio = request(case, config, tmp_path / "tokens.safetensors", gpu=False).host_mb / measured["peak_mb"]
+    ratio = resources_of(case, config, tmp_path / "tokens.safetensors", gpu=False).host_mb / measured["peak_mb"]
     assert 1.0 <= ratio <= 1.5
 
 
@@ -59,19 +60,19 @@ def test_frozen_full_and_lora_rows_of_three_sizes_are_recorded():
 
 @pytest.mark.parametrize("layers", ["last_layer", "last_block", "last_two_blocks", "all", "lora"])
 @pytest.mark.parametrize("gpu", [False, True])
-def test_a_larger_model_asks_for_more(layers, gpu):
+def test_a_larger_model_needs_more(layers, gpu):
     for smaller, larger_size in itertools.pairwise(SIZES):
-        less = asked(Experiment(model_size=smaller, trainable_layers=layers), gpu=gpu)
-        more = asked(Experiment(model_size=larger_size, trainable_layers=layers), gpu=gpu)
+        less = training(Experiment(model_size=smaller, trainable_layers=layers), gpu=gpu)
+        more = training(Experiment(model_size=larger_size, trainable_layers=layers), gpu=gpu)
         assert less.host_mb < more.host_mb and less.device_mb < more.device_mb
         assert less.minutes <= more.minutes and less.disk_mb <= more.disk_mb
 
 
-def test_more_trained_layers_ask_for_more():
+def test_more_trained_layers_need_more():
     layers = ["last_layer", "last_block", "last_two_blocks", "all"]
-    requests = [asked(Experiment(trainable_layers=trained)) for trained in layers]
+    resources = [training(Experiment(trainable_layers=trained)) for trained in layers]
     for name in ("host_mb", "device_mb", "minutes", "disk_mb"):
-        values = [getattr(request, name) for request in requests]
+        values = [getattr(job, name) for job in resources]
         assert values == sorted(values)
 
 
@@ -86,31 +87,31 @@ def test_more_trained_layers_ask_for_more():
 )
 def test_rank_batch_context_and_positions_cost_memory(less, more):
     base = {"trainable_layers": "lora"}
-    assert asked(Experiment(**base, **less)).host_mb < asked(Experiment(**base, **more)).host_mb
+    assert training(Experiment(**base, **less)).host_mb < training(Experiment(**base, **more)).host_mb
 
 
-def test_smaller_micro_batches_ask_for_less():
+def test_smaller_micro_batches_need_less():
     row = Experiment(trainable_layers="lora", batch_size=64)
-    assert asked(row, micro_batch_size=4).host_mb < asked(row).host_mb
+    assert training(row, micro_batch_size=4).host_mb < training(row).host_mb
 
 
-def test_a_smaller_limit_for_hidden_states_asks_for_less():
+def test_a_smaller_limit_for_hidden_states_needs_less():
     long = Experiment(context_length="model_context_length")
-    assert asked_for_features(
-        long, **{"features": CONFIG.features.model_copy(update={"max_memory_mb": 512})}
-    ).host_mb < (asked_for_features(long).host_mb)
+    assert extraction(long, **{"features": CONFIG.features.model_copy(update={"max_memory_mb": 512})}).host_mb < (
+        extraction(long).host_mb
+    )
 
 
-def test_each_retry_asks_for_twice_as_much():
-    request = asked()
-    assert [request.mem_mb(attempt) for attempt in (1, 2, 3)] == [request.host_mb * n for n in (1, 2, 4)]
-    assert [request.runtime(attempt) for attempt in (1, 2)] == [request.minutes, request.minutes * 2]
+def test_each_retry_doubles_memory_and_time():
+    job = training()
+    assert [job.mem_mb(attempt) for attempt in (1, 2, 3)] == [job.host_mb * n for n in (1, 2, 4)]
+    assert [job.runtime(attempt) for attempt in (1, 2)] == [job.minutes, job.minutes * 2]
 
 
 def test_features_on_disk_are_as_large_as_the_file():
-    # 1,494 messages of 120 positions of 768 numbers.
-    messages = replace(EXPECTED_SIZE, longest=120)
-    assert asked_for_features(messages=messages).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
+    # 1,494 texts of 120 positions of 768 numbers.
+    size = replace(EXPECTED_SIZE, longest=120)
+    assert extraction(size=size).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
 
 
 def test_the_trained_parameters_are_the_reference_s():
@@ -126,39 +127,39 @@ def test_the_trained_parameters_are_the_reference_s():
     }
 
 
-def test_without_tokens_the_expected_messages_count_and_with_them_theirs(tmp_path):
+def test_the_data_size_is_expected_until_the_data_is_tokenized(tmp_path):
     assert read_data_size(tmp_path / "none") == EXPECTED_SIZE
     (tmp_path / "empty").touch()
     assert read_data_size(tmp_path / "empty") == EXPECTED_SIZE
     write_tokens(tmp_path / "tokens", {"train": 20, "validation": 3, "test": 4})
     found = read_data_size(tmp_path / "tokens")
-    assert (found.number, found.training, found.longest) == (27, 20, 120)
+    assert (found.texts, found.training_texts, found.longest) == (27, 20, 120)
 
 
 def test_threads_leave_every_gpu_its_job_and_one_that_starts_up():
     small = MODELS[SIZES[0]]
-    assert threads(small, gpu=False) == 16
-    assert threads(small, gpu=True, cores=8, gpus=4) == 1
-    assert threads(small, gpu=True, cores=64, gpus=4) == 4
-    assert threads(small, gpu=True) == 4
-    assert threads(small.model_copy(update={"n_embd": 32}), gpu=False) == 1
+    assert job_threads(small, gpu=False) == 16
+    assert job_threads(small, gpu=True, cores=8, gpus=4) == 1
+    assert job_threads(small, gpu=True, cores=64, gpus=4) == 4
+    assert job_threads(small, gpu=True) == 4
+    assert job_threads(small.model_copy(update={"n_embd": 32}), gpu=False) == 1
 
 
 @pytest.mark.parametrize("gpus, cores, jobs", [(1, 2, 2), (1, 8, 4), (1, 16, 8), (1, 64, 8), (4, 8, 5), (8, 64, 15)])
 def test_more_jobs_than_gpus_start_up_the_more_cores_there_are(gpus, cores, jobs):
     assert jobs_at_once(gpus, cores) == jobs
-    assert threads(MODELS[SIZES[0]], gpu=True, cores=cores, gpus=gpus) * jobs <= max(cores, jobs)
+    assert job_threads(MODELS[SIZES[0]], gpu=True, cores=cores, gpus=gpus) * jobs <= max(cores, jobs)
 
 
 @pytest.mark.parametrize(
     "device, local, gpus",
     [("cuda", True, 1), ("cuda", False, 1), ("auto", False, 1), ("cpu", False, 0), ("cpu", True, 0)],
 )
-def test_jobs_ask_for_a_gpu_where_the_configuration_says_so(device, local, gpus, monkeypatch):
+def test_jobs_take_a_gpu_where_the_configuration_says_so(device, local, gpus, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
     merged = load_yaml("config/config.yaml") | {"device": device}
-    plan = make_workflow(merged, [], local)
-    assert plan.gpus_per_job() == gpus
-    # On a GPU, what training holds is the GPU's.
-    request = plan.training_resources("9", 4)
-    assert request.device_mb > 25_000 and (request.host_mb > 25_000) == (gpus == 0)
+    workflow = make_workflow(merged, [], local)
+    assert workflow.gpus_per_job() == gpus
+    # On a GPU, training holds its state in GPU memory.
+    job = workflow.training_resources("9", 4)
+    assert job.device_mb > 25_000 and (job.host_mb > 25_000) == (gpus == 0)

@@ -1,16 +1,17 @@
-"""Jobs on GPUs, as far as a machine without one shows: a stand-in prints what nvidia-smi prints."""
+"""Jobs on GPUs, as far as they can be tested without one: a stand-in for nvidia-smi lists two."""
 
 import re
 
 from gpt2_ablations.finetuning import features, jobs
 from gpt2_ablations.finetuning.loop import Finetuning
-from gpt2_ablations.settings.config import load_config, load_models
+from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
+from gpt2_ablations.settings.models import load_models
 
 
 def admitted(finished, *arguments: str) -> dict[str, str]:
-    """The limits that a run starts with."""
+    """The limits of resources that an invocation starts with."""
     said = finished.run("--forcerun", "pages", *arguments).stderr
     return dict(re.findall(r'(\w+)=(?:Resource\("\w+", )?(\d+)', re.search(r"Provided resources: (.*)", said)[1]))
 
@@ -22,7 +23,7 @@ def test_as_many_jobs_as_gpus_and_one_that_starts_up_are_admitted(finished, two_
 
 
 def test_a_row_without_features_starts_beside_features_that_would_fill_all_places(finished, two_gpus):
-    """Else the GPUs would stand idle while a slow disk takes the features."""
+    """Otherwise the GPUs would be idle while features are written to a slow disk."""
     rows = {
         "no-mask": {"disable_causal_mask": True},
         "flexible": {"trainable_token_pos": "flexible"},
@@ -36,12 +37,12 @@ def test_a_row_without_features_starts_beside_features_that_would_fill_all_place
     assert sorted(started) == ["extract_features", "extract_features", "train"]
 
 
-def test_rows_on_the_processor_need_no_gpu_and_share_the_machine_s_memory(finished, two_gpus):
+def test_rows_on_the_cpu_need_no_gpu_and_share_the_machine_s_memory(finished, two_gpus):
     limits = admitted(finished)
     assert "gpu" not in limits and int(limits["mem_mb"]) > 0
 
 
-def test_a_job_for_a_gpu_asks_for_one_and_leaves_cores_to_the_others(finished, two_gpus):
+def test_a_job_for_a_gpu_takes_one_and_leaves_cores_to_the_others(finished, two_gpus):
     finished.override(device="cuda", seeds=[5])
     planned = finished.run("--dry-run", "row_2").stdout
     assert re.search(r"rule train:.*resources: .*gpu=1\b", planned, flags=re.DOTALL)
@@ -59,15 +60,15 @@ def test_training_takes_its_device_when_all_is_loaded_and_gives_it_back_before_i
         return call
 
     monkeypatch.chdir(finished.folder)
-    monkeypatch.setattr(jobs, "build_classifier", noted("loaded", jobs.build_classifier))
-    monkeypatch.setattr(jobs, "take_device", noted("device taken", jobs.take_device))
-    monkeypatch.setattr(Finetuning, "run", noted("clock starts", Finetuning.run))
-    monkeypatch.setattr(jobs, "release_device", noted("device given back", jobs.release_device))
-    monkeypatch.setattr(jobs, "write_run", noted("written", jobs.write_run))
+    monkeypatch.setattr(training_job, "build_classifier", noted("loaded", training_job.build_classifier))
+    monkeypatch.setattr(training_job, "take_device", noted("device taken", training_job.take_device))
+    monkeypatch.setattr(Finetuning, "train", noted("clock starts", Finetuning.train))
+    monkeypatch.setattr(training_job, "release_device", noted("device given back", training_job.release_device))
+    monkeypatch.setattr(training_job, "write_run", noted("written", training_job.write_run))
     config = load_config(["config/config.yaml", "override.yaml"])
     (features,) = (finished.results / "features").glob("*.safetensors")
     row = Experiment(model_size="tiny", num_epochs=1)
-    jobs.train(config, row, 123, "1", features, finished.folder / "out")
+    training_job.train(config, row, 123, "1", features, finished.folder / "out")
     assert happened == ["loaded", "device taken", "clock starts", "device given back", "written"]
 
 
@@ -85,6 +86,6 @@ def test_features_give_their_device_back_when_all_are_computed_and_before_all_ar
         assert not output.exists()
         given_back.append(len(shards))
 
-    monkeypatch.setattr(jobs, "release_device", note)
-    jobs.extract_features(config, spec, output)
+    monkeypatch.setattr(feature_job, "release_device", note)
+    feature_job.extract_features(config, spec, output)
     assert len(shards) > 2 and given_back == [len(shards)]

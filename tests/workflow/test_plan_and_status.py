@@ -1,4 +1,4 @@
-"""What users see before, while and after a workflow runs."""
+"""What users see before, during and after an invocation."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.faults.runs import Started, wait_until
 from tests.workflow.conftest import DIMENSIONS, Workshop, write_yaml
 
 CONFIG = ["--config", "config/config.yaml", "override.yaml"]
-# Epochs that take until the test has looked.
+# Enough epochs to run until the test has looked.
 LONG = {"num_epochs": 3000, "trainable_layers": "all"}
 
 
@@ -28,7 +28,7 @@ def plan(workshop: Workshop, *arguments: str) -> str:
 
 
 def status(workshop: Workshop) -> dict[str, dict]:
-    """The runs' states by row, as `--json` says them."""
+    """The runs of `status --json`, by row."""
     done = workshop.command("status", "--json", *CONFIG)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return {run["name"]: run for run in json.loads(done.stdout)["runs"]}
@@ -40,7 +40,7 @@ def columns(text: str) -> int:
 
 @pytest.fixture
 def long_run(workshop):
-    """A workflow that trains row 2 for long; everything it started is gone afterwards."""
+    """An invocation that trains row 2 for long; everything that it started is killed afterwards."""
     workshop.rows({"1": {}, "2": LONG})
     started = Started(workshop.folder, "--configfile", "override.yaml")
     yield started
@@ -68,8 +68,8 @@ def test_the_plan_of_a_first_run_names_files_rows_and_sums_and_changes_nothing(w
     assert re.search(r"^tiny +\S+ MB +on this machine +tiny.safetensors$", text, flags=re.MULTILINE)
     assert re.search(r"^1 +tiny +last_block +\d+ s +\d+ s .* to do$", text, flags=re.MULTILINE)
     assert re.search(r"^2 +tiny +all +- +\d+ s .* to do$", text, flags=re.MULTILINE)
-    assert "In all: 2 rows, 2 of 2 runs to do.\nTime: about " in text and "Downloads: none." in text
-    assert "The messages are not here yet" in text
+    assert "Total: 2 rows, 2 of 2 runs to do.\nTime: about " in text and "Downloads: none." in text
+    assert "The data is not tokenized yet." in text
     assert columns(text) <= 80
 
 
@@ -84,7 +84,7 @@ def test_the_plan_of_downloads_says_from_where_and_how_much(workshop):
 
 def test_the_plan_after_a_run_has_nothing_left_to_do(finished):
     text = plan(finished)
-    assert "In all: 2 rows, 0 of 2 runs to do.\n" in text and "Time:" not in text
+    assert "Total: 2 rows, 0 of 2 runs to do.\n" in text and "Time:" not in text
     assert [line.split()[-1] for line in text.splitlines() if re.match(r"[12] +tiny", line)] == ["done", "done"]
 
 
@@ -93,7 +93,7 @@ def test_the_plan_of_one_row_more_counts_that_row_alone(finished):
     described = json.loads(plan(finished, "--json"))
     rows = {row["row"]: row for row in described["rows"]}
     assert [rows[row]["done"] for row in "123"] == [1, 1, 0]
-    # Row 3 reads row 1's features, which are here.
+    # Row 3 reads row 1's features, which exist.
     assert rows["3"]["features_seconds"] == 0 and rows["3"]["training_seconds"] > 0
     assert described["download_bytes"] == 0 and described["lengths_known"]
 
@@ -104,8 +104,8 @@ def test_the_plan_names_a_row_that_does_not_fit(workshop):
     write_yaml(workshop.folder / "models.yaml", models)
     workshop.rows({"1": {}, "2": {"model_size": "giant", "weights": "random", "trainable_layers": "all"}})
     text = plan(workshop)
-    assert "Does not fit: row 2: its training asks for " in text and "no option makes it fit" in text
-    assert re.search(r"^2 +giant .* no room$", text, flags=re.MULTILINE)
+    assert "Does not fit: row 2: training needs " in text and "no option makes it fit" in text
+    assert re.search(r"^2 +giant .* too big$", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["plan", "status"])
@@ -116,18 +116,18 @@ def test_a_row_that_is_not_there_is_named(workshop, command):
     assert line.startswith("error: ") and "'7'" in line
 
 
-def test_a_run_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
+def test_an_invocation_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
     said = workshop.run().stderr
-    assert "2 rows, 2 runs, 0 done: now 2 training runs and 1 file of features." in said
-    assert "To follow it: python -m gpt2_ablations status --watch --config\n  results/config.yaml" in said
-    assert "To download: nothing." in said
+    assert "2 rows, 2 runs (0 done). To compute now: 2 training runs and 1 feature file.\n" in said
+    assert "To follow the progress:\n  python -m gpt2_ablations status --watch --config results/config.yaml\n" in said
+    assert "Downloads: none." in said
 
 
 def first_screen(workshop: Workshop, *rows: str) -> str:
-    """What a run begins with; it is killed then."""
+    """What an invocation prints first; then it is killed."""
     started = Started(workshop.folder, *(f"row_{row}" for row in rows), "--configfile", "override.yaml")
     try:
-        wait_until(lambda: "To follow it: " in started.printed.read_text(), "the first screen is shown")
+        wait_until(lambda: "To follow the progress:" in started.printed.read_text(), "the first screen is shown")
     finally:
         started.signal_group(signal.SIGKILL)
         started.process.wait()
@@ -136,7 +136,7 @@ def first_screen(workshop: Workshop, *rows: str) -> str:
 
 @pytest.fixture
 def small_model(workshop):
-    """Beside the tiny model, one of GPT-2's dimensions with random weights."""
+    """Adds a model of GPT-2's dimensions with random weights."""
     small = DIMENSIONS | {"n_layer": 12, "n_embd": 768, "n_head": 12, "source": "none: random weights"}
     write_yaml(workshop.folder / "models.yaml", {"tiny": DIMENSIONS | {"source": "tiny.safetensors"}, "small": small})
     return {"model_size": "small", "weights": "random"}
@@ -147,7 +147,7 @@ def test_a_long_run_begins_with_the_plan_of_the_rows_that_it_will_train(workshop
     workshop.rows({"1": {}, "2": long, "3": long})
     said = first_screen(workshop, "1", "2")
     assert re.search(r"^2 +small +all +- +[\d.]+ (min|h|days) .* to do$", said, flags=re.MULTILINE), said
-    assert "In all: 2 rows, 2 of 2 runs to do.\nTime: about " in said
+    assert "Total: 2 rows, 2 of 2 runs to do.\nTime: about " in said
 
 
 @pytest.mark.parametrize(("device", "is_long"), [("cpu", True), ("auto", False)])
@@ -162,15 +162,15 @@ def test_a_run_that_is_long_on_the_processor_and_short_on_a_gpu_begins_there_wit
 def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
     assert set(run["state"] for run in status(workshop).values()) <= {"waiting", "running"}
     long_run.job("train")
-    wait_until(lambda: status(workshop)["2"].get("figures", {}).get("epoch", 0) > 1, "an epoch is over")
+    wait_until(lambda: status(workshop)["2"].get("details", {}).get("epoch", 0) > 1, "an epoch is over")
     running = status(workshop)["2"]
     assert running["phase"] == "training" and 0 < running["fraction"] < 1 and running["seconds_left"] > 0
-    assert {"epochs": 3000}.items() <= running["figures"].items() and running["figures"]["loss"] > 0
+    assert {"epochs": 3000}.items() <= running["details"].items() and running["details"]["loss"] > 0
     text = workshop.command("status", "--config", "results/config.yaml").stdout
     assert re.search(
         r"^2 +123 +running +\[[#.]{12}\] +\d+% +epoch \d+/3000, loss \d\.\d+, .* left$", text, re.MULTILINE
     )
-    assert "a run works there (process " in text and columns(text) <= 80
+    assert "An invocation is running (process " in text and columns(text) <= 80
 
     long_run.signal_group(signal.SIGKILL)
     long_run.process.wait()
@@ -194,7 +194,7 @@ def test_a_failed_row_shows_the_last_line_of_its_log(workshop):
     assert failed["error"].startswith("error: ") and status(workshop)["1"]["state"] == "done"
     text = workshop.command("status", *CONFIG).stdout
     assert "1 done, 1 failed" in text and columns(text) <= 80
-    # It is tried again when the workflow runs again: until then it has failed.
+    # It remains failed until the workflow runs again.
     workshop.rows({"1": {}, "2": {}})
     workshop.run()
     assert status(workshop)["2"]["state"] == "done"
@@ -212,10 +212,10 @@ def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(workshop):
     assert watching.returncode == 0 and errors == "" and "\x1b" not in said and columns(said) <= 80
     for row in "12":
         assert re.search(rf"^[\d:]+  row {row}, seed 123: done  test \d+\.\d+%$", said, flags=re.MULTILINE), said
-    assert said.splitlines()[-1].endswith("2 done; no run works there.") or "2 done; " in said
+    assert said.splitlines()[-1].endswith("2 done. No invocation is running.") or "2 done. " in said
 
 
-def test_watching_in_a_terminal_draws_the_table_anew(workshop, long_run):
+def test_watching_in_a_terminal_updates_the_table(workshop, long_run):
     wait_for(workshop, "2", state="running")
     terminal, its_end = pty.openpty()
     watching = subprocess.Popen(
@@ -236,7 +236,7 @@ def test_watching_in_a_terminal_draws_the_table_anew(workshop, long_run):
 
 
 def _read_screens(terminal: int, number: int, seconds: float = 60) -> list[str]:
-    """What a program has drawn, between two clearings of the screen."""
+    """What a program has printed between two clearings of the screen."""
     text, until = "", time.monotonic() + seconds
     while text.count("\x1b[H\x1b[J") <= number:
         assert select.select([terminal], [], [], until - time.monotonic())[0], f"only {text!r}"

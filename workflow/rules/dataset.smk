@@ -1,6 +1,6 @@
 rule fetch_messages:
     input:
-        sources=sources_made_here(WORKFLOW.config.dataset.sources),
+        sources=local_source_files(WORKFLOW.config.dataset.sources),
     output:
         PATHS.messages,
     log:

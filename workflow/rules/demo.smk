@@ -1,4 +1,4 @@
-# The demo's inputs, made here instead of downloaded: config/demo.yaml names them as its sources.
+# The demo's inputs are generated instead of downloaded. config/demo.yaml names them as its sources.
 from gpt2_ablations.settings.paths import DEMO_FOLDER
 
 

@@ -1,16 +1,23 @@
 rule extract_features:
     input:
         tokens=PATHS.tokens,
-        weights=lambda wildcards: ancient(WORKFLOW.feature_weights(wildcards.identity)),
-        digest=lambda wildcards: WORKFLOW.digests(WORKFLOW.feature_weights(wildcards.identity)),
-        code=code("settings/feature_spec", "finetuning/features", "gpt2/model", "data/tokens", "gpt2/weights"),
+        weights=lambda wildcards: ancient(WORKFLOW.feature_weight_files(wildcards.identity)),
+        digest=lambda wildcards: WORKFLOW.digest_files(WORKFLOW.feature_weight_files(wildcards.identity)),
+        code=code(
+            "settings/feature_spec",
+            "finetuning/feature_files",
+            "finetuning/features",
+            "gpt2/model",
+            "data/tokens",
+            "gpt2/weights",
+        ),
     output:
         f"{PATHS.results}/features/{{identity}}.safetensors",
     log:
         f"{LOGS}/extract_features/{{identity}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{identity}}.tsv"
-    # On GPUs starting up takes longer than computing: rows that wait for features should be able to start early.
+    # On GPUs, starting up takes longer than computing. Rows that need features can start earlier.
     priority: int(WORKFLOW.machine_gpus() > 0)
     conda:
         ENVIRONMENT
@@ -35,9 +42,9 @@ rule extract_features:
 rule train:
     input:
         tokens=PATHS.tokens,
-        features=lambda wildcards: WORKFLOW.features(wildcards.row, int(wildcards.seed)),
-        weights=lambda wildcards: ancient(WORKFLOW.row_weights(wildcards.row)),
-        digest=lambda wildcards: WORKFLOW.digests(WORKFLOW.row_weights(wildcards.row)),
+        features=lambda wildcards: WORKFLOW.feature_files(wildcards.row, int(wildcards.seed)),
+        weights=lambda wildcards: ancient(WORKFLOW.weight_files(wildcards.row)),
+        digest=lambda wildcards: WORKFLOW.digest_files(WORKFLOW.weight_files(wildcards.row)),
         code=code(*TRAINING_CODE),
     output:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
@@ -73,12 +80,12 @@ for row in WORKFLOW.experiments:
     rule:
         name:
             f"row_{row}"
-        # A function: of thousands of rows, only those that are asked for become files.
+        # A function, so that Snakemake handles only the files of the rows that are targets.
         input:
             lambda wildcards, row=row: WORKFLOW.run_files(row) + WORKFLOW.saved_models(row),
 
 
-# Features are kept, for rows and seeds to come. Without them, whatever needs them is computed and trained again.
+# Features are kept for further rows and seeds. Once they are removed, the rows that need them are trained again.
 rule clean_features:
     log:
         f"{LOGS}/clean_features.log",

@@ -1,4 +1,4 @@
-"""What a configuration's own schema cannot know: whether the files it names are there and hold what they should."""
+"""Checks beyond the configuration's schema: that the files it names exist and contain what they should."""
 
 import hashlib
 import os
@@ -6,27 +6,29 @@ from pathlib import Path
 
 from ..common.errors import InputError
 from ..common.files import existing_part
-from ..data.download.sources import SourceError, is_at, is_local
-from ..settings.config import Config, ModelConfig, pretrained_models
+from ..data.download.sources import SourceError, is_local, refers_to
+from ..settings.config import Config
 from ..settings.experiment import Experiment
+from ..settings.models import ModelConfig
 from ..settings.paths import DEMO_FOLDER, Paths
 from ..settings.published import load_published
 from ..settings.questions import load_questions
+from ..settings.rows import pretrained_models
 
 
 def check_configuration(config: Config, models: dict[str, ModelConfig], experiments: dict[str, Experiment]) -> None:
-    """Check what can be told before anything is read or fetched.
+    """Check the results folder, the sources' paths and the inputs of the reports.
 
     Raises:
-        InputError: the results folder, a source's place, the published figures or the questions are wrong.
+        InputError: one of them is wrong.
     """
     check_results_folder(config.results)
-    check_sources_elsewhere(config, models)
+    check_sources_outside_results(config, models)
     check_reports(config, experiments)
 
 
 def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
-    """Check what only the reports read, so that a mistake there is found before any row is trained.
+    """Check what only the reports read, so that a mistake is found before training starts.
 
     Raises:
         InputError: the published figures or the questions are wrong.
@@ -37,7 +39,7 @@ def check_reports(config: Config, experiments: dict[str, Experiment]) -> None:
 
 
 def check_results_folder(folder: str) -> None:
-    """Check that the results folder can be made or written to.
+    """Check that the results folder can be created or written to.
 
     Raises:
         InputError: it cannot.
@@ -47,7 +49,7 @@ def check_results_folder(folder: str) -> None:
         existing = existing_part(path)
         allowed = os.access(existing, os.W_OK | os.X_OK)
     except OSError as error:
-        raise InputError(f"results is '{folder}': {error.strerror}; name a folder that can be made") from None
+        raise InputError(f"results is '{folder}': {error.strerror}; name a folder that can be created") from None
     if not existing.is_dir():
         what = "which" if existing == path else f"and {existing}"
         raise InputError(f"results is '{folder}', {what} is a file; name a folder")
@@ -58,11 +60,11 @@ def check_results_folder(folder: str) -> None:
         )
 
 
-def check_sources_elsewhere(config: Config, models: dict[str, ModelConfig]) -> None:
-    """Check that no source is the file that its own rule writes: Snakemake removes that before the rule runs.
+def check_sources_outside_results(config: Config, models: dict[str, ModelConfig]) -> None:
+    """Check that no source is the output of the rule that reads it. Snakemake deletes outputs before a rule runs.
 
     Raises:
-        InputError: a source is.
+        InputError: a source is such an output.
     """
     paths = Paths(config.results)
     written = [("dataset.sources", source, paths.messages) for source in config.dataset.sources]
@@ -70,19 +72,18 @@ def check_sources_elsewhere(config: Config, models: dict[str, ModelConfig]) -> N
     for name, model in models.items():
         written.append((f"{config.models}: {name}: source", model.source, paths.weights(name)))
     for where, source, path in written:
-        if is_at(source, path):
+        if refers_to(source, path):
             raise InputError(
-                f"{where}: {source} is what the workflow itself writes from this source, after removing what is there; "
-                "move your copy out of the results folder and write its new path here"
+                f"{where}: {source} is the workflow's own output, which is deleted before it is written; "
+                "move your copy out of the results folder and set its new path here"
             )
 
 
 def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:
-    """Check the inputs that lie on this machine; what is fetched from elsewhere is `check-sources`' to ask for.
+    """Check the inputs on this machine. The command `check-sources` asks for those that are downloaded.
 
     Raises:
-        InputError: the messages, the tokenizer or the weights that the selected rows need are not there, or are not
-            what they should be.
+        InputError: the data set, the tokenizer or the weights of a selected row are missing or not as expected.
     """
     _check_messages(config)
     _check_tokenizer(config)
@@ -112,7 +113,7 @@ def _check_messages(config: Config) -> None:
             return
         failures.append(f"{source}: its sha256 is {found}; set dataset.sha256: null for your own data")
     if not Paths(config.results).messages.is_file():
-        raise InputError(f"dataset.sources: {'; '.join(failures)}; put the path of your copy first in dataset.sources")
+        raise InputError(f"dataset.sources: {'; '.join(failures)}; list the path of your copy first in dataset.sources")
 
 
 def _check_tokenizer(config: Config) -> None:
@@ -120,21 +121,22 @@ def _check_tokenizer(config: Config) -> None:
     if tokenizer.name == "bytes" or not _all_on_disk(tokenizer.sources):
         return
     from ..data.download.fetch import TOKENIZER_FILES, local_file
-    from ..data.download.sources import joined
+    from ..data.download.sources import join_source
 
     for name, other_name, _ in TOKENIZER_FILES:
         if (Paths(config.results).tokenizer / name).is_file():
             continue
         failures = []
-        for place in [joined(source, wanted) for source in tokenizer.sources for wanted in (name, other_name)]:
+        for path in [join_source(source, wanted) for source in tokenizer.sources for wanted in (name, other_name)]:
             try:
-                local_file(place)
+                local_file(path)
                 break
             except SourceError as error:
-                failures.append(f"{place}: {error}")
+                failures.append(f"{path}: {error}")
         else:
             raise InputError(
-                f"tokenizer.sources: {'; '.join(failures)}; put the folder that holds {name} first in tokenizer.sources"
+                f"tokenizer.sources: {'; '.join(failures)};"
+                f" list the folder that contains {name} first in tokenizer.sources"
             )
 
 
@@ -150,7 +152,7 @@ def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
     except SourceError as error:
         if Paths(config.results).weights(name).is_file():
             return
-        raise InputError(f"{where}: {model.source}: {error}; write the path of your copy to source") from None
+        raise InputError(f"{where}: {model.source}: {error}; set source to the path of your copy") from None
     try:
         PretrainedWeights(path, model)
     except InputError as error:
@@ -158,5 +160,5 @@ def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
 
 
 def _all_on_disk(sources: list[str]) -> bool:
-    """Whether nothing but this machine's own files is named; the demo's are made by its rules."""
+    """Whether all sources are files of this machine. The demo's are not: its rules create them."""
     return all(is_local(source) and not source.startswith(DEMO_FOLDER) for source in sources)

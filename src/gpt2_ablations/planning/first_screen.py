@@ -1,4 +1,4 @@
-"""What a run of the workflow begins with. It looks at a few files and imports nothing large, unless the run is long."""
+"""The text that an invocation prints first. Nothing large is imported, unless the invocation will take long."""
 
 import os
 import shlex
@@ -9,72 +9,79 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..common.source_code import PACKAGE
-from ..common.text_table import listed, paragraph
-from ..common.units import file_size
+from ..common.text import file_size, listed, paragraph
 from ..data.download.needed_files import needed_files
-from ..settings.config import pretrained_models
+from ..settings.rows import pretrained_models
 from .workflow import Workflow
 
-# A run that computes more than this, on the processor or on a GPU, may take minutes: it is worth the seconds that the
-# whole plan takes, about twelve with a GPU.
+# More FLOPs than this may take minutes, on the processor or on a GPU. Then the whole plan is worth its own time, which
+# is about twelve seconds with a GPU.
 LONG_FLOPS, LONG_FLOPS_ON_GPUS = 3e13, 1e15
 MOST_SECONDS_FOR_A_PLAN = 120
 
 
-def first_screen(plan: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
-    """What will run, what will be downloaded, and how to follow it; the whole plan if it will take long here.
+def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
+    """What will run, what will be downloaded, and the command that shows the progress; the whole plan if it takes long.
 
     Args:
         jobs: how many jobs of each rule Snakemake will run.
         rows: those that it will train.
     """
-    runs = [file for row in plan.selected for file in plan.run_files(row)]
+    runs = [file for row in workflow.selected for file in workflow.run_files(row)]
     done = sum(Path(file).is_file() for file in runs)
-    lines = [f"{len(plan.selected)} rows, {len(runs)} runs, {done} done: {_will_run(jobs)}."]
-    whole = _whole_plan(plan, rows) if plan.local and _is_long(plan, rows) else None
+    selected = f"{_counted(len(workflow.selected), 'row')}, {_counted(len(runs), 'run')} ({done} done)"
+    lines = [paragraph(f"{selected}. {_will_run(jobs)}", "  ")]
+    whole = _whole_plan(workflow, rows) if workflow.local and _is_long(workflow, rows) else None
     if whole is None and any(rule.startswith("fetch_") for rule in jobs):
-        used = pretrained_models(plan.selected) if "fetch_weights" in jobs else []
-        files = needed_files(plan.config, plan.models, used)
-        coming = [file for file in files if file.download_bytes]
-        names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in coming]
-        lines.append(f"To download: {listed(names)}." if names else "To download: nothing.")
+        used = pretrained_models(workflow.selected) if "fetch_weights" in jobs else []
+        files = needed_files(workflow.config, workflow.models, used)
+        missing = [file for file in files if file.download_bytes]
+        names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in missing]
+        lines.append(paragraph(f"Downloads: {listed(names) or 'none'}.", "  "))
     if "train" in jobs or "extract_features" in jobs:
-        config = f"--config {shlex.quote(str(plan.paths.config))}"
-        lines.append(f"To follow it: python -m gpt2_ablations status --watch {config}")
-    short = "\n".join(paragraph(line, "  ") for line in lines)
+        # The command has a line of its own, of any length, so that it can be copied.
+        config = shlex.quote(str(workflow.paths.config))
+        lines.append(f"To follow the progress:\n  python -m gpt2_ablations status --watch --config {config}")
+    short = "\n".join(lines)
     return short if whole is None else f"{whole}\n{short}"
 
 
 def _will_run(jobs: Mapping[str, int]) -> str:
-    names = {"train": ("training", "training runs"), "extract_features": ("file of features", "files of features")}
-    parts = [f"{jobs[rule]} {words[jobs[rule] > 1]}" for rule, words in names.items() if jobs.get(rule)]
-    return f"now {' and '.join(parts)}" if parts else "nothing to train now"
+    nouns = {"train": "training run", "extract_features": "feature file"}
+    parts = [_counted(jobs[rule], noun) for rule, noun in nouns.items() if jobs.get(rule)]
+    return f"To compute now: {' and '.join(parts)}." if parts else "Nothing to train."
 
 
-def _is_long(plan: Workflow, rows: Sequence[str]) -> bool:
+def _counted(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _is_long(workflow: Workflow, rows: Sequence[str]) -> bool:
     if not rows:
         return False
-    from .costs import feature_cost, read_lengths, training_cost  # loaded when it is needed: jobs read this module too
+    # Imported when needed: jobs read this module too.
+    from .costs import feature_cost, read_lengths, training_cost
 
-    long = LONG_FLOPS_ON_GPUS if plan.machine_gpus() else LONG_FLOPS
-    lengths, operations, seen = read_lengths(plan.paths.tokens), 0.0, set()
+    long = LONG_FLOPS_ON_GPUS if workflow.machine_gpus() else LONG_FLOPS
+    lengths, flops, seen = read_lengths(workflow.paths.tokens), 0.0, set()
     for row in rows:
-        experiment = plan.experiments[row]
-        model = plan.models[experiment.model_size]
-        operations += training_cost(experiment, model, plan.config, lengths).operations
-        for file in plan.features(row, plan.config.seeds[0]):
+        experiment = workflow.experiments[row]
+        model = workflow.models[experiment.model_size]
+        flops += training_cost(experiment, model, workflow.config, lengths).flops
+        for file in workflow.feature_files(row, workflow.config.seeds[0]):
             if file not in seen and not Path(file).is_file():
                 seen.add(file)
-                operations += feature_cost(plan.spec(Path(file).stem), model, plan.config, lengths).operations
-        if operations > long:
+                flops += feature_cost(workflow.spec(Path(file).stem), model, workflow.config, lengths).flops
+        if flops > long:
             return True
     return False
 
 
-def _whole_plan(plan: Workflow, rows: Sequence[str]) -> str | None:
-    """What `python -m gpt2_ablations plan` says of some rows, from a process of its own; None if that fails."""
-    command = [sys.executable, "-m", "gpt2_ablations", "plan", "--config", str(plan.paths.config)]
-    if set(rows) != plan.selected.keys():
+def _whole_plan(workflow: Workflow, rows: Sequence[str]) -> str | None:
+    """The output of `python -m gpt2_ablations plan` for some rows, from its own process; None if that fails."""
+    command = [sys.executable, "-m", "gpt2_ablations", "plan", "--config", str(workflow.paths.config)]
+    if set(rows) != workflow.selected.keys():
         command += ["--row", *rows]
     variables = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     with suppress(OSError, subprocess.SubprocessError):

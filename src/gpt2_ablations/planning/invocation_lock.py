@@ -1,4 +1,4 @@
-"""One run of the workflow at a time in a results folder, and what is said to another one."""
+"""A results folder admits one invocation of Snakemake at a time; another one is told what to do."""
 
 import contextlib
 import fcntl
@@ -14,17 +14,20 @@ from ..common.files import cannot_be_written
 
 LOCK_FILE = ".run.lock"
 SNAKEMAKE_LOCKS = Path(".snakemake", "locks")
+# For a lock that names no process: it was taken a moment ago, or on a full disk.
+UNKNOWN = "another process"
 
 
-def hold_results(folder: Path) -> int:
-    """Keep other runs out of a results folder until this process ends, however it ends.
+def lock_results(folder: Path) -> int:
+    """Lock a results folder against other invocations until this process ends, however it ends.
 
-    Snakemake's own lock is about files that two runs share; a run with other settings would change this one's too.
+    Snakemake's own lock covers the files that two invocations share. An invocation with other settings would also
+    change the configuration that this one's jobs read.
 
-    Returns: the open lock file (whoever closes it lets others in).
+    Returns: the open lock file; closing it ends the lock.
 
     Raises:
-        InputError: another run works there, or the folder cannot be written.
+        InputError: another invocation is running there, or the folder cannot be written.
     """
     path = folder / LOCK_FILE
     try:
@@ -38,44 +41,49 @@ def hold_results(folder: Path) -> int:
             break
         except BlockingIOError:
             if last:
-                holder = os.read(lock, 200).decode(errors="replace") or "another process"
+                holder = os.read(lock, 200).decode(errors="replace") or UNKNOWN
                 os.close(lock)
-                raise InputError(f"{folder}: another run works there ({holder}); wait for it, or stop it") from None
-            time.sleep(0.1)  # it may be another one's look, in `holder_of`
-        except OSError:  # a disk without locks
+                raise InputError(
+                    f"{folder}: another invocation is running there ({holder}); wait for it, or stop it"
+                ) from None
+            time.sleep(0.1)  # `running_invocation` of another process holds the lock for a moment
+        except OSError:  # a file system without locks
             return lock
-    with contextlib.suppress(OSError):  # a full disk: only the message is poorer
+    with contextlib.suppress(OSError):  # a full disk: the lock holds, and names no process
         os.ftruncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
     return lock
 
 
-def holder_of(folder: Path) -> str | None:
-    """The run that holds a results folder, `process 123 on HOST`; None if there is none."""
+def running_invocation(folder: Path) -> str | None:
+    """The invocation that holds a results folder, as `process 123 on HOST`; None without one."""
     with contextlib.suppress(OSError), open(folder / LOCK_FILE, encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return file.read(200) or "another process"
+            return file.read(200) or UNKNOWN
     return None
 
 
-def was_killed_in(folder: Path) -> bool:
-    """Whether Snakemake still holds files of a results folder for a run that has died, if none works there now."""
+def has_stale_lock(folder: Path) -> bool:
+    """Whether Snakemake's locks name files of a results folder. Without a running invocation, one was killed."""
     for file in SNAKEMAKE_LOCKS.glob("*.output.lock"):
         with contextlib.suppress(OSError):
-            held = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            if any(Path(path).is_relative_to(folder) for path in held):
+            locked = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            if any(Path(path).is_relative_to(folder) for path in locked):
                 return True
     return False
 
 
 def how_to_resume(configfiles: Sequence[str]) -> str:
-    """What to do after a run was killed; Snakemake itself refuses to go on, and with `--quiet` does not even say so.
+    """What to do after an invocation was killed. Snakemake refuses to start, and with `--quiet` does not say why.
 
     Args:
         configfiles: as Snakemake lists them, the Snakefile's own one last.
     """
     given = " ".join(os.path.relpath(file) for file in configfiles[:-1])
     make = f"make resume{f' CONFIG={shlex.quote(given)}' if given else ''}"
-    return f"an earlier run was killed; go on with `{make}`, or with this command and --unlock, then this command"
+    return (
+        f"an earlier invocation was killed; run `{make}`, or repeat this command with --unlock and then with"
+        " --rerun-incomplete"
+    )

@@ -1,4 +1,7 @@
-"""How fast this machine is, from a few seconds of measuring: matrix products, memory, and what small steps cost."""
+"""How fast this machine is, from a benchmark of a few seconds, and how long a job takes on it.
+
+tests/benchmarks/ESTIMATES.md compares the estimates with measured times.
+"""
 
 import itertools
 import os
@@ -15,36 +18,66 @@ import torch
 
 from ..common.torch_setup import set_up_torch, synchronize
 from ..finetuning.batches import ModelInputs
-from ..finetuning.loop import Finetuning, build_classifier
+from ..finetuning.classifier import build_classifier
+from ..finetuning.loop import Finetuning
 from ..gpt2.weights import RandomWeights
 from ..runs.result import Step
-from ..settings.config import ModelConfig
 from ..settings.experiment import Experiment
+from ..settings.models import ModelConfig
+from .costs import Cost
 
-# Bytes a second of files: from a disk's cache, and to the disk with its flush. Not measured: that would take long.
-READ_BYTES, WRITTEN_BYTES = 1e9, 0.5e9
+# Files are read from the page cache and written with a flush. These rates are assumed: measuring a disk takes too long.
+READ_BYTES_PER_SECOND, WRITTEN_BYTES_PER_SECOND = 1e9, 0.5e9
+# The share of the measured matrix-product rate that the model's own products reach.
+EFFICIENCY = 0.85
+# A job's start-up over the time of its imports: Snakemake's shell, the settings, the input files, the first step.
+START_UP_PER_IMPORT = 1.5
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a job reaches with so many threads on one device.
+    """What a job reaches with a number of threads on one device.
 
-    operations: of matrix products, a second. moved: bytes through memory, a second. step, block, passed: seconds that a
-    training step of the last block, each further block of it, and a block without a graph take however small they are.
-    drawn: random numbers a second. started: seconds from a job's start to its first own line.
+    Attributes:
+        flops_per_second: of large matrix products.
+        bytes_per_second: through memory.
+        seconds_per_step: of a training step of the last block, however small.
+        seconds_per_further_block: of each further block in such a step.
+        seconds_per_pass: of a block without gradients, however small.
+        draws_per_second: random numbers.
+        import_seconds: of a job's imports.
     """
 
-    operations: float
-    moved: float
-    step: float
-    block: float
-    passed: float
-    drawn: float
-    started: float
+    flops_per_second: float
+    bytes_per_second: float
+    seconds_per_step: float
+    seconds_per_further_block: float
+    seconds_per_pass: float
+    draws_per_second: float
+    import_seconds: float
+
+
+def estimated_seconds(cost: Cost, speed: Speed) -> float:
+    """Seconds that a job computes, without its start-up."""
+    return (
+        cost.flops / (EFFICIENCY * speed.flops_per_second)
+        + cost.bytes_moved / speed.bytes_per_second
+        + cost.steps * speed.seconds_per_step
+        + cost.further_blocks * speed.seconds_per_further_block
+        + cost.passes * speed.seconds_per_pass
+        + cost.draws / speed.draws_per_second
+        + cost.bytes_read / READ_BYTES_PER_SECOND
+        + cost.bytes_written / WRITTEN_BYTES_PER_SECOND
+    )
+
+
+def start_up_seconds(speed: Speed) -> float:
+    """Seconds from a job's start until it computes."""
+    return START_UP_PER_IMPORT * speed.import_seconds
 
 
 def measure_speed(threads: int, device_name: str, precision: str) -> Speed:
-    """Measure with the program's own code; it takes about five seconds.
+    """Measure the machine with the code that jobs run. It takes about five seconds.
 
     Args:
         device_name: `cpu`, `cuda` or `mps`.
@@ -52,38 +85,43 @@ def measure_speed(threads: int, device_name: str, precision: str) -> Speed:
     set_up_torch(precision)
     device = torch.device(device_name)
     with ThreadPoolExecutor(1) as beside:
-        # While a GPU is measured the processor has little to do.
-        start_up = beside.submit(_start_up) if device.type != "cpu" else None
+        # The processor has little to do while a GPU is measured.
+        imports = beside.submit(_import_seconds) if device.type != "cpu" else None
         speed = _measure(threads, device, precision)
-    return replace(speed, started=start_up.result() if start_up else _start_up())
+    return replace(speed, import_seconds=imports.result() if imports else _import_seconds())
 
 
 def _measure(threads: int, device: torch.device, precision: str) -> Speed:
-    """The speed without the time of a start."""
-    # Small steps gain nothing from more threads, and where another process computes they would wait for it.
+    """The speed without the time of the imports."""
+    # Small steps gain nothing from more threads, and the threads would wait for each other on a busy machine.
     torch.set_num_threads(1)
-    alone, two = _training(1, device, precision), _training(2, device, precision)
+    one_block, two_blocks = _step_and_pass_seconds(1, device, precision), _step_and_pass_seconds(2, device, precision)
     torch.set_num_threads(threads)
     return Speed(
-        operations=_product_rate(threads, device, precision),
-        moved=_memory_rate(device),
-        step=alone[0],
-        block=max(0.0, two[0] - alone[0]),
-        passed=alone[1],
-        drawn=_draw_rate(),
-        started=0.0,
+        flops_per_second=_product_rate(threads, device, precision),
+        bytes_per_second=_memory_rate(device),
+        seconds_per_step=one_block[0],
+        seconds_per_further_block=max(0.0, two_blocks[0] - one_block[0]),
+        seconds_per_pass=one_block[1],
+        draws_per_second=_draw_rate(),
+        import_seconds=0.0,
     )
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float, least: int = 3) -> float:
-    """The shortest of several times, in seconds."""
-    best, begun, tries = float("inf"), time.perf_counter(), 0
-    while tries < least or (time.perf_counter() - begun < seconds and tries < 50):
+    """The shortest time of several repetitions, in seconds.
+
+    Args:
+        seconds: to repeat for, at most 50 times.
+        least: repetitions in any case.
+    """
+    best, began, repetitions = float("inf"), time.perf_counter(), 0
+    while repetitions < least or (time.perf_counter() - began < seconds and repetitions < 50):
         started = time.perf_counter()
         work()
         synchronize(device)
         best = min(best, time.perf_counter() - started)
-        tries += 1
+        repetitions += 1
     return best
 
 
@@ -95,7 +133,7 @@ def _product_rate(threads: int, device: torch.device, precision: str) -> float:
 
 
 def _memory_rate(device: torch.device) -> float:
-    # 128 MiB each: more than caches hold, as an update of a large model's weights is.
+    # 128 MiB each, which no cache holds, like the weights of a large model in an update.
     a, b = (torch.ones(2**25, device=device) for _ in range(2))
     return 3 * a.nbytes / _best(lambda: a.add_(b), device, 0.3)
 
@@ -105,8 +143,8 @@ def _draw_rate() -> float:
     return numbers.numel() / _best(numbers.normal_, torch.device("cpu"), 0.1)
 
 
-def _training(blocks: int, device: torch.device, precision: str) -> tuple[float, float]:
-    """Seconds of a step, and of an evaluation's piece, of a model so small that its products take no time."""
+def _step_and_pass_seconds(blocks: int, device: torch.device, precision: str) -> tuple[float, float]:
+    """Seconds of a training step and of a forward pass, of a model so small that its products take no time."""
     model = ModelConfig(n_layer=blocks, n_head=2, n_embd=16, n_positions=8, source="-")
     experiment = Experiment(
         weights="random",
@@ -120,7 +158,7 @@ def _training(blocks: int, device: torch.device, precision: str) -> tuple[float,
         starts=lengths.cumsum(0) - lengths,
         lengths=lengths,
         labels=torch.arange(160) % 2,
-        read=lengths - 1,
+        pooled=lengths - 1,
         causal=True,
     )
     classifier = build_classifier(experiment, model, RandomWeights(model, 1), 1)
@@ -129,20 +167,20 @@ def _training(blocks: int, device: torch.device, precision: str) -> tuple[float,
     finetuning = Finetuning(experiment, classifier, inputs, 1, device, precision)
 
     def note(history: list[Step]) -> None:
-        # A GPU goes on computing when a step is called.
+        # A GPU computes on after a step's call has returned.
         synchronize(device)
         times.append(time.perf_counter())
 
-    result = finetuning.run(on_step=note)
+    result = finetuning.train(on_step=note)
     steps = sorted(after - before for before, after in itertools.pairwise(times))
     return steps[len(steps) // 2], result.evaluation_seconds / 3
 
 
 @cache
-def _start_up() -> float:
-    """Seconds that a job's imports take in a process of their own, without the first one's reading from the disk."""
-    command = [sys.executable, "-c", "import gpt2_ablations.finetuning.jobs"]
+def _import_seconds() -> float:
+    """Seconds that a job's imports take in a process of its own, once their files are in the page cache."""
+    command = [sys.executable, "-c", "import gpt2_ablations.finetuning.training_job"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     started = time.perf_counter()
-    subprocess.run(command, env=environment, check=False, capture_output=True)
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     return time.perf_counter() - started

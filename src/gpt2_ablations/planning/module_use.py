@@ -1,4 +1,4 @@
-"""This workflow as a module of another one, which hands over settings in place of configuration files."""
+"""This workflow as a module of another workflow, which gives settings instead of configuration files."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,16 @@ from ..settings.config import merge_settings
 from ..settings.yaml_files import load_yaml
 
 DEFAULTS = "config/config.yaml"
-# What messages call the settings of the other workflow.
+# The name of the other workflow's settings in messages.
 MODULE_CONFIG = "the module's config"
 
 
 def module_config(given: dict[str, Any], checkout: Path) -> tuple[dict[str, Any], dict[str, dict]]:
-    """The settings of a module: those that are given over this checkout's defaults.
+    """The settings of a module: the given ones over the defaults of this checkout.
 
-    Paths that are given are relative to the working directory, as all paths are; the defaults are this checkout's.
+    Given paths are relative to the working directory, as all paths are. Paths of the defaults are this checkout's.
 
-    Returns: the merged settings, and what each of their sources holds.
+    Returns: the merged settings, and the content of each of their sources by name.
 
     Raises:
         InputError: the defaults cannot be read.
@@ -32,8 +32,11 @@ def module_config(given: dict[str, Any], checkout: Path) -> tuple[dict[str, Any]
 def check_module(prefix: str | None) -> None:
     """Check how the other workflow uses this one.
 
+    Args:
+        prefix: of the module statement, which Snakemake puts before the paths of rules but not of jobs' settings.
+
     Raises:
-        InputError: paths get a prefix, of which the jobs do not know.
+        InputError: there is a prefix.
     """
     if prefix is not None:
         raise InputError(f"module: prefix is '{prefix}'; leave it out, and set `results` in the module's config")
