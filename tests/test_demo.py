@@ -10,12 +10,16 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.data.demo_language import LABELS, generate_messages, generate_pretraining_text
-from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.finetuning import training_job
+from gpt2_ablations.gpt2.fetch import fetch_weights
 from gpt2_ablations.gpt2.pretraining import INITIAL_STD, pretrain
 from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
-from gpt2_ablations.settings.config import ModelConfig, load_config, load_experiments, load_models
+from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.constants import PAD_TOKEN
+from gpt2_ablations.settings.models import ModelConfig, load_models
+from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT
 
 CONFIGURATION = ["config/config.yaml", "config/demo.yaml"]
@@ -207,12 +211,12 @@ def demo(tmp_path_factory):
         models = load_models(config.models)
         experiments = load_experiments(config.experiments, models, config.models)
         generate_messages(Path(config.dataset.sources[0]))
-        jobs.fetch_messages(config)
-        jobs.split(config)
-        jobs.tokenize(config)
+        data_jobs.fetch_dataset(config)
+        data_jobs.split_dataset(config)
+        data_jobs.tokenize_dataset(config)
         pretrain(models[SMALL], Path(models[SMALL].source), seed=123)
-        jobs.fetch_weights(config, SMALL)
-        yield lambda row, seed: jobs.train(config, experiments[row], seed, row, None, Path("rows", row, str(seed)))
+        fetch_weights(config, SMALL)
+        yield lambda row, seed: training_job.train(config, experiments[row], seed, row, None, Path("rows", row, str(seed)))
 
 
 def test_pretraining_helps_and_the_task_is_neither_trivial_nor_hopeless(demo):

@@ -262,7 +262,7 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
     config = load_config(arguments.config)
     with job_progress(Paths(config.results).progress(arguments.output), job="features"):
-        from .finetuning.jobs import extract_features
+        from .finetuning.feature_job import extract_features
 
         extract_features(config, spec, arguments.output)
 
@@ -276,7 +276,7 @@ def train_command(arguments: argparse.Namespace) -> None:
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
     with job_progress(Paths(config.results).progress(output), job="train", row=arguments.row, seed=seed):
-        from .finetuning.jobs import train
+        from .finetuning.training_job import train
 
         metrics = train(config, experiment, seed, arguments.row, arguments.features, output)
     row = "" if arguments.row == "manual" else f"row {arguments.row}, "

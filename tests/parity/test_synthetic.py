@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2_ablations.data import jobs as data_jobs
-from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.finetuning import training_job
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
 from gpt2_ablations.settings.models import load_models, model_folder
@@ -88,5 +88,5 @@ def test_row_of_the_experiments_file_is_the_reference_s_command(row, suite):
 def test_row_equals_the_reference(row, suite):
     folder, config = suite
     output = folder / "rows" / row
-    jobs.train(config, experiment_of(row, config), seed=123, row=row, features_file=None, output=output)
+    training_job.train(config, experiment_of(row, config), seed=123, row=row, features_file=None, output=output)
     assert_equals_trace(output, trace_of(row), tolerance("synthetic", row))

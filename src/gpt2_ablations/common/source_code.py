@@ -13,7 +13,6 @@ TRAINING_CODE = (
     "finetuning/cuda_graph",
     "finetuning/evaluation",
     "settings/experiment",
-    "finetuning/fixed_shape",
     "finetuning/updates",
     "gpt2/model",
     "data/tokens",

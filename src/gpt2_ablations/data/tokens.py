@@ -1,5 +1,6 @@
 """Texts as token ids: the tokenizer, tokenized splits and their file, and the positions that a row computes."""
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,3 +211,11 @@ def first_copies(examples: Iterable[Tensor], real_lengths: Tensor) -> Tensor:
     seen: dict[tuple[bytes, int], int] = {}
     keys = zip((ids.numpy().tobytes() for ids in examples), real_lengths.tolist(), strict=True)
     return torch.tensor([seen.setdefault(key, index) for index, key in enumerate(keys)], dtype=torch.int64)
+
+
+def report_cut_examples(tokens: dict[str, TokenizedSplit], context: int | None) -> None:
+    """Print how many examples of each split are cut to the context."""
+    for name, split in tokens.items():
+        cut = 0 if context is None else int((split.lengths > context).sum())
+        if cut:
+            print(f"{cut} of {len(split.labels)} {name} examples are cut to {context} tokens", file=sys.stderr)

@@ -15,9 +15,8 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..gpt2.model import PackedLayout
 from ..settings.experiment import Experiment
-from .batches import ModelInputs
+from .batches import FixedShape, ModelInputs, fixed_shape
 from .cuda_graph import GraphedUpdate
-from .fixed_shape import FixedShape, fixed_shape
 
 Done = TypeVar("Done")
 

@@ -196,3 +196,18 @@ def draw_linear(n_in: int, n_out: int, generator: torch.Generator) -> tuple[Tens
     weight = nn.init.kaiming_uniform_(torch.empty(n_out, n_in), a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(n_in)
     return weight.t(), nn.init.uniform_(torch.empty(n_out), -bound, bound, generator=generator)
+
+
+def open_weights(source: str, model: ModelConfig, file: Path, seed: int | None) -> Weights:
+    """The weights that a model starts from.
+
+    Args:
+        source: `pretrained`, in `file`; or `random`, drawn from `seed`.
+
+    Raises:
+        InputError: as `PretrainedWeights`.
+    """
+    if source == "pretrained":
+        return PretrainedWeights(file, model)
+    assert seed is not None
+    return RandomWeights(model, seed)

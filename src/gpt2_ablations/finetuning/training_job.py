@@ -1,24 +1,18 @@
-"""The two jobs that compute: `extract_features` runs the frozen layers, `train` finetunes a row with one seed."""
+"""The job that trains: it finetunes a row with one seed and writes the run."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from ..common import progress
 from ..common.errors import InputError
 from ..common.hardware import peak_host_memory_mb
 from ..common.hashing import digest, weights_digest
-from ..common.logs import stop_if_superseded
 from ..common.source_code import PACKAGE, TRAINING_CODE
 from ..common.torch_setup import device_name, peak_device_memory_mb, release_device, set_up_torch, take_device
-from ..data.tokens import TokenizedSplit, context_positions, load_tokens
-from ..gpt2.weights import PretrainedWeights, RandomWeights, Weights
+from ..data.tokens import context_positions, load_tokens, report_cut_examples
+from ..gpt2.weights import open_weights
 from ..runs.saved_model import SavedModel
 from ..runs.write_run import accuracies, library_versions, write_run
 from ..settings.config import Config
@@ -31,26 +25,11 @@ from .adamw import LEARNING_RATE, WEIGHT_DECAY
 from .batches import ModelInputs, inputs_from_features, inputs_from_tokens
 from .checkpoints import Checkpoint, stamp
 from .classifier import build_classifier, count_parameters
-from .feature_files import read_features, write_features
-from .features import FeatureLayout, Features, extract, lay_out_features, split_features
+from .feature_files import read_features
+from .feature_job import compute_features
+from .features import Features
 from .loop import Finetuning
 from .training_log import TrainingLog
-
-
-def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
-    """Run the frozen layers that `spec` describes over the three splits and write their hidden states.
-
-    Raises:
-        InputError: the tokens or the weights are missing or do not fit, or the file cannot be written.
-    """
-    set_up_torch(config.precision)
-    model = load_models(config.models)[spec.model_size]
-    layout = lay_out_features(spec, model, load_tokens(Paths(config.results).tokens))
-    # The time of the features starts when the job has its device.
-    device = take_device(config.device)
-    # The device is released before the last shard is written, so that the next job computes meanwhile.
-    shards = _shards(config, spec, model, layout, device, computed=lambda: release_device(device))
-    write_features(output, spec, model, layout, shards)
 
 
 def train(
@@ -84,7 +63,7 @@ def train(
     inputs = _build_inputs(config, experiment, spec, model, features_file, device)
 
     # Classifier.
-    weights = _open_weights(experiment.weights, experiment.model_size, model, paths, seed)
+    weights = open_weights(experiment.weights, model, paths.weights(experiment.model_size), seed)
     classifier = build_classifier(experiment, model, weights, seed)
     trainable, total = count_parameters(experiment, model, classifier)
 
@@ -159,14 +138,14 @@ def _build_inputs(
     if spec is None:
         tokens = load_tokens(tokens_file)
         context = context_positions(experiment, tokens, model.n_positions)
-        _report_cut_examples(tokens, context)
+        report_cut_examples(tokens, context)
         inputs = RunInputs(inputs_from_tokens(experiment, tokens, context), context)
     else:
         if features_file is not None:
             features = _read_features_of(spec, features_file)
         else:
             assert device is not None
-            features = _compute_features(config, spec, model, load_tokens(tokens_file), device)
+            features = compute_features(config, spec, model, load_tokens(tokens_file), device)
         inputs = RunInputs(
             inputs_from_features(experiment, features), features.context, features.seconds, features.peak_memory_mb
         )
@@ -184,57 +163,6 @@ def _read_features_of(spec: FeatureSpec, file: Path) -> Features:
     if features.spec != spec:
         raise InputError(f"{file}: holds the features of {features.spec}, this row needs {spec}; leave --features out")
     return features
-
-
-def _compute_features(
-    config: Config, spec: FeatureSpec, model: ModelConfig, tokens: dict[str, TokenizedSplit], device: torch.device
-) -> Features:
-    started = time.perf_counter()
-    layout = lay_out_features(spec, model, tokens)
-    _report_cut_examples(tokens, layout.context)
-    hidden = torch.cat(list(_shards(config, spec, model, layout, device)))
-    seconds = time.perf_counter() - started
-    return Features(spec, split_features(layout, hidden), layout.context, seconds, peak_host_memory_mb())
-
-
-def _shards(
-    config: Config,
-    spec: FeatureSpec,
-    model: ModelConfig,
-    layout: FeatureLayout,
-    device: torch.device,
-    computed: Callable[[], None] = lambda: None,
-) -> Iterator[Tensor]:
-    """Compute features shard by shard, and report the progress.
-
-    Args:
-        computed: called when the device has nothing more to do.
-    """
-    source, paths = "pretrained" if spec.seed is None else "random", Paths(config.results)
-    with tqdm(desc="features", unit="block", file=sys.stderr, mininterval=5, total=0) as bar:
-
-        def open_weights() -> Weights:
-            return _open_weights(source, spec.model_size, model, paths, spec.seed)
-
-        def report(done: int, total: int) -> None:
-            stop_if_superseded()
-            bar.total = total
-            bar.update(done - bar.n)
-            progress.report("features", done, total)
-
-        for shard in extract(spec, model, layout, open_weights, device, config.features.max_memory_mb, report):
-            if bar.n == bar.total:
-                computed()
-            yield shard
-            del shard
-
-
-def _open_weights(source: str, model_size: str, model: ModelConfig, paths: Paths, seed: int | None) -> Weights:
-    """The initial weights: `pretrained` ones in the results folder, or `random` ones."""
-    if source == "random":
-        assert seed is not None
-        return RandomWeights(model, seed)
-    return PretrainedWeights(paths.weights(model_size), model)
 
 
 def _checkpoint_settings(
@@ -289,10 +217,3 @@ def _warn_about_ignored_labels(experiment: Experiment) -> None:
             f" loss; {NO_IGNORE_INDEX} ignores none",
             file=sys.stderr,
         )
-
-
-def _report_cut_examples(tokens: dict[str, TokenizedSplit], context: int | None) -> None:
-    for name, split in tokens.items():
-        cut = 0 if context is None else int((split.lengths > context).sum())
-        if cut:
-            print(f"{cut} of {len(split.labels)} {name} examples are cut to {context} tokens", file=sys.stderr)
