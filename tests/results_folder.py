@@ -13,7 +13,7 @@ from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.published import load_published
 from gpt2_ablations.settings.rows import load_experiments
-from gpt2_ablations.settings.yaml_files import load_yaml
+from gpt2_ablations.settings.schema.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 N_TEST = 300

@@ -216,7 +216,8 @@ def demo(tmp_path_factory):
         data_jobs.tokenize_dataset(config)
         pretrain(models[SMALL], Path(models[SMALL].source), seed=123)
         fetch_weights(config, SMALL)
-        yield lambda row, seed: training_job.train(config, experiments[row], seed, row, None, Path("rows", row, str(seed)))
+        train = training_job.train
+        yield lambda row, seed: train(config, experiments[row], seed, row, None, Path("rows", row, str(seed)))
 
 
 def test_pretraining_helps_and_the_task_is_neither_trivial_nor_hopeless(demo):

@@ -75,9 +75,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     command(split_messages_command)
     command(tokenize_command)
     sub = command(extract_features_command)
-    sub.add_argument(
-        "--spec", required=True, metavar="JSON", help="what to compute, as the workflow states it"
-    )
+    sub.add_argument("--spec", required=True, metavar="JSON", help="what to compute, as the workflow states it")
     sub.add_argument("--output", required=True, type=Path, metavar="FILE", help="the feature file to write")
     sub = command(train_command)
     add_experiment_flags(sub)
@@ -102,9 +100,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     command(pages_command)
     sub = command(readme_command)
     sub.add_argument("--readme", default=Path("README.md"), type=Path, metavar="FILE", help="default: %(default)s")
-    sub.add_argument(
-        "--check", action="store_true", help="change nothing; print a diff and fail if the table is stale"
-    )
+    sub.add_argument("--check", action="store_true", help="change nothing; print a diff and fail if the table is stale")
     sub = command(generate_messages_command, needs_config=False)
     sub.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
     sub = command(pretrain_miniature_command, needs_config=False)
@@ -164,8 +160,8 @@ def _load_rows(config: Config) -> tuple[dict[str, ModelConfig], dict[str, Experi
 
 def check_command(arguments: argparse.Namespace) -> None:
     """check the configuration and every file that it names"""
+    from .common.text import counted
     from .planning.checks import check_configuration, check_sources_on_disk
-    from .reports.wording import counted
 
     config = load_config(arguments.config)
     models, experiments, selected = _load_rows(config)

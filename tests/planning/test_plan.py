@@ -7,7 +7,7 @@ from gpt2_ablations.planning.machine_speed import Speed
 from gpt2_ablations.planning.plan import Plan, plan_invocation
 from gpt2_ablations.planning.resources import jobs_at_once
 from gpt2_ablations.planning.workflow import Workflow, make_workflow
-from gpt2_ablations.settings.yaml_files import load_yaml
+from gpt2_ablations.settings.schema.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 # Start-ups take 1.5 times 4 seconds each, more than everything else.

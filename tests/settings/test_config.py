@@ -6,7 +6,7 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.settings.config import load_config, parse_config
 from gpt2_ablations.settings.models import load_models, model_folder
 from gpt2_ablations.settings.rows import load_experiments, select_rows
-from gpt2_ablations.settings.yaml_files import load_yaml
+from gpt2_ablations.settings.schema.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
 CONFIG = CHECKOUT / "config" / "config.yaml"
@@ -155,7 +155,10 @@ def test_a_row_that_is_not_there_cannot_be_selected(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{n_layer: 1, n_head: 2, n_embd: 3, n_positions: 4, source: x}", "n_embd is 3; allowed: a multiple of n_head, which is 2"),
+        (
+            "{n_layer: 1, n_head: 2, n_embd: 3, n_positions: 4, source: x}",
+            "n_embd is 3; allowed: a multiple of n_head, which is 2",
+        ),
         ("{n_layer: 1, n_head: 1, n_embd: 3, n_positions: 4}", "key 'source' is missing; add it"),
         (
             "{n_layer: 1.5, n_head: 1, n_embd: 3, n_positions: 4, source: x}",

@@ -9,7 +9,7 @@ from gpt2_ablations.settings.config import Config
 from gpt2_ablations.settings.experiment import OPTIONS, Experiment, add_experiment_flags
 from gpt2_ablations.settings.manual import SCHEMAS, TABLE, with_option_tables
 from gpt2_ablations.settings.models import ModelConfig
-from gpt2_ablations.settings.options import allowed_values, describe, fields_of
+from gpt2_ablations.settings.schema.options import allowed_values, describe, fields_of
 from tests.conftest import CHECKOUT
 
 MANUAL = (CHECKOUT / "config" / "README.md").read_text(encoding="utf-8")

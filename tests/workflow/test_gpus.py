@@ -2,7 +2,7 @@
 
 import re
 
-from gpt2_ablations.finetuning import features, jobs
+from gpt2_ablations.finetuning import feature_job, features, training_job
 from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import Experiment

@@ -11,6 +11,7 @@ SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
 from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.gpus import check_environment
 from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
 from gpt2_ablations.common.hashing import digest
 from gpt2_ablations.common.source_code import TRAINING_CODE, code
@@ -31,6 +32,7 @@ IS_MODULE = not workflow.modifier.is_main_snakefile()
 
 # An exception in a Snakefile prints several lines. A user's mistake prints one.
 try:
+    check_environment()
     ORIGINS = None
     if IS_MODULE:
         check_module(workflow.modifier.path_modifier.prefix)

@@ -15,7 +15,7 @@ rule fetch_messages:
         sources=lambda wildcards: sources_as_parameters(WORKFLOW.config.dataset.sources),
         sha256=WORKFLOW.config.dataset.sha256,
     shell:
-        "python3 -m gpt2_ablations fetch_messages --log {log:q} --config {params.config:q}"
+        "python3 -m gpt2_ablations fetch-messages --log {log:q} --config {params.config:q}"
 
 
 rule fetch_tokenizer:
@@ -32,7 +32,7 @@ rule fetch_tokenizer:
     params:
         config=CONFIG,
     shell:
-        "python3 -m gpt2_ablations fetch_tokenizer --log {log:q} --config {params.config:q}"
+        "python3 -m gpt2_ablations fetch-tokenizer --log {log:q} --config {params.config:q}"
 
 
 rule split_messages:
@@ -54,7 +54,7 @@ rule split_messages:
         config=CONFIG,
         written=lambda wildcards: json.dumps(vars(WORKFLOW.config.dataset.format)),
     shell:
-        "python3 -m gpt2_ablations split_messages --log {log:q} --config {params.config:q}"
+        "python3 -m gpt2_ablations split-messages --log {log:q} --config {params.config:q}"
 
 
 rule tokenize:

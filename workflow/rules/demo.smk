@@ -15,7 +15,7 @@ rule generate_messages:
     resources:
         **LIGHT,
     shell:
-        "python3 -m gpt2_ablations generate_messages --log {log:q} --output {output:q}"
+        "python3 -m gpt2_ablations generate-messages --log {log:q} --output {output:q}"
 
 
 rule pretrain_miniature:
@@ -41,4 +41,4 @@ rule pretrain_miniature:
             None,
         ),
     shell:
-        "python3 -m gpt2_ablations pretrain_miniature --log {log:q} --model {params.model:q} --output {output:q}"
+        "python3 -m gpt2_ablations pretrain-miniature --log {log:q} --model {params.model:q} --output {output:q}"

@@ -182,7 +182,7 @@ rule draw_rows:
         rows=lambda wildcards: SETTINGS,
         drawn=[f"--row={row}" for row in DRAWN],
     shell:
-        "python3 -m gpt2_ablations draw_rows --log {log:q} --config {params.config:q} {params.drawn:q}"
+        "python3 -m gpt2_ablations draw-rows --log {log:q} --config {params.config:q} {params.drawn:q}"
 
 
 # The report shows HTML pages, not markdown. One job writes them all.

@@ -36,7 +36,7 @@ rule extract_features:
         config=CONFIG,
         spec=lambda wildcards: json.dumps(vars(WORKFLOW.spec(wildcards.identity))),
     shell:
-        "python3 -m gpt2_ablations extract_features --log {log:q} --config {params.config:q} --spec {params.spec:q} --output {output:q}"
+        "python3 -m gpt2_ablations extract-features --log {log:q} --config {params.config:q} --spec {params.spec:q} --output {output:q}"
 
 
 rule train:

@@ -24,4 +24,4 @@ rule fetch_weights:
             [WORKFLOW.models[WORKFLOW.model_of_folder(wildcards.model)].source]
         ),
     shell:
-        "python3 -m gpt2_ablations fetch_weights --log {log:q} --config {params.config:q} --model {params.model:q}"
+        "python3 -m gpt2_ablations fetch-weights --log {log:q} --config {params.config:q} --model {params.model:q}"

@@ -148,7 +148,8 @@ def _is_own_job(pid: str) -> bool:
     """Whether /proc shows that a process is a command of this program that this user started."""
     process = Path("/proc") / pid
     try:
-        return process.stat().st_uid == os.getuid() and b"gpt2_ablations" in (process / "cmdline").read_bytes().replace(b"gpt2-ablations", b"gpt2_ablations")
+        command = (process / "cmdline").read_bytes().replace(b"gpt2-ablations", b"gpt2_ablations")
+        return process.stat().st_uid == os.getuid() and b"gpt2_ablations" in command
     except OSError:
         return False
 

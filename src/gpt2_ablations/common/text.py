@@ -98,3 +98,8 @@ def listed(items: Sequence[str], most: int = 8) -> str:
     """The first `most` items as a list in a sentence: `1, 2, 3 and 4 more`."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{n} {noun}{'s' * (n != 1)}"

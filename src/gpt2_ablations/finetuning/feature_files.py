@@ -1,7 +1,7 @@
 """Feature files: safetensors, written shard by shard and mapped when they are read.
 
-A file holds `hidden` [n_kept, C] float32, and `starts`, `lengths`, `real_lengths` and `labels` of each split, int64 [N].
-Its metadata holds the spec, `context_length`, `seconds` and `peak_memory_mb`.
+A file holds `hidden` [n_kept, C] float32 and, of each split, `starts`, `lengths`, `real_lengths` and `labels`, int64
+[N]. Its metadata holds the spec, `context_length`, `seconds` and `peak_memory_mb`.
 """
 
 import json

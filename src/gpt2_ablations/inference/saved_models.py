@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.hashing import weights_digest
-from ..finetuning.loop import add_adapters, empty_classifier
+from ..finetuning.classifier import add_adapters, empty_classifier
 from ..gpt2.model import Classifier
 from ..gpt2.weights import PretrainedWeights, RandomWeights, Weights
 from ..runs.saved_model import SavedModel, read_saved_model

@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 
-from ..common.text import bar, duration, paragraph, shorten, text_table
+from ..common.text import bar, counted, duration, paragraph, shorten, text_table
 from ..planning.workflow import Workflow
 from .status import DONE, FAILED, INTERRUPTED, RUNNING, WAITING, JobStatus, Observer, Status
 
@@ -35,7 +35,7 @@ def _counts(status: Status, width: int) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in status.counts.items())
     running = f"An invocation is running ({status.invocation})" if status.invocation else "No invocation is running"
     n = len(status.runs)
-    return paragraph(f"{n} run{'s' * (n != 1)} in {status.results}: {counts}. {running}.", "  ", width)
+    return paragraph(f"{counted(n, 'run')} in {status.results}: {counts}. {running}.", "  ", width)
 
 
 def _run_table(status: Status, most: int, width: int) -> str:

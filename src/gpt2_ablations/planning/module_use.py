@@ -6,7 +6,7 @@ from typing import Any
 
 from ..common.errors import InputError
 from ..settings.config import merge_settings
-from ..settings.yaml_files import load_yaml
+from ..settings.schema.yaml_files import load_yaml
 
 DEFAULTS = "config/config.yaml"
 # The name of the other workflow's settings in messages.

@@ -1,6 +1,17 @@
 """The plan as text in 80 columns: what is downloaded, what each row takes, and what does not fit."""
 
-from ..common.text import GAP, WIDTH, duration, file_size, listed, memory, paragraph, shorten_middle, text_table
+from ..common.text import (
+    GAP,
+    WIDTH,
+    counted,
+    duration,
+    file_size,
+    listed,
+    memory,
+    paragraph,
+    shorten_middle,
+    text_table,
+)
 from ..data.download.needed_files import Needed
 from .machine_speed import Speed
 from .plan import Plan, RowEstimate
@@ -21,7 +32,7 @@ def _machine(plan: Plan) -> str:
     host = f"{plan.machine.cores} {cores}, {memory(plan.machine.host_mb)} of memory"
     lines = [f"This machine: {host}{gpu}; device {plan.device}."]
     for threads, speed in sorted(plan.speeds.items()):
-        lines.append(f"Measured with {threads} thread{'s' * (threads > 1)}: {_speed_text(speed, plan.precision)}.")
+        lines.append(f"Measured with {counted(threads, 'thread')}: {_speed_text(speed, plan.precision)}.")
     return "\n".join(map(paragraph, lines))
 
 
@@ -84,7 +95,7 @@ def _state(row: RowEstimate, too_large: set[str]) -> str:
 
 def _totals(plan: Plan) -> str:
     runs, done = sum(row.runs for row in plan.rows), sum(row.done for row in plan.rows)
-    rows = f"{len(plan.rows)} row{'s' * (len(plan.rows) != 1)}"
+    rows = counted(len(plan.rows), "row")
     seeds = f" with {plan.seeds} seeds" if plan.seeds > 1 else ""
     shared = [file for file in plan.features if len(file.rows) > 1 and not file.exists]
     lines = [f"Total: {rows}{seeds}, {runs - done} of {runs} run{'s' * (runs != 1)} to do."]

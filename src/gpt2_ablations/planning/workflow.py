@@ -22,7 +22,7 @@ from ..settings.labels import load_defaults, row_labels
 from ..settings.models import ModelConfig, load_models, model_folder
 from ..settings.paths import DEMO_FOLDER, MODEL_FILE, Paths
 from ..settings.rows import load_experiments, select_rows
-from ..settings.yaml_files import load_yaml
+from ..settings.schema.yaml_files import load_yaml
 from .checks import check_configuration
 from .resources import (
     EXPECTED_SIZE,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..common.markdown import markdown_table
+from ..common.text import counted
 from ..runs.finished_runs import Run, Runs, notes, read_runs
 from ..settings.config import Config
 from ..settings.constants import Split
@@ -16,7 +17,6 @@ from .statistics import mean_and_sd, within_sampling_error
 from .wording import (
     MISSING,
     block_quotes,
-    counted,
     format_accuracy,
     format_count,
     format_number,

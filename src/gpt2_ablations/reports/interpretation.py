@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..common.markdown import markdown_table
+from ..common.text import counted
 from ..runs.finished_runs import Runs, notes, read_runs
 from ..settings.config import Config
 from ..settings.experiment import Experiment
@@ -15,16 +16,7 @@ from ..settings.rows import select_rows
 from .measures import MEASURES, format_interval
 from .paired import PairedResult, compare_rows, prediction_reader
 from .statistics import LEVEL, holm
-from .wording import (
-    MISSING,
-    block_quotes,
-    counted,
-    format_p,
-    format_p_equals,
-    format_signed,
-    listing,
-    rows_named,
-)
+from .wording import MISSING, block_quotes, format_p, format_p_equals, format_signed, listing, rows_named
 
 SEEDS_LISTED = 10
 HOW_TO_READ = """\

@@ -53,11 +53,6 @@ def listing(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def counted(n: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
 def rows_named(rows: Sequence[str]) -> str:
     """`row 1`, `rows 1 and 2`."""
     return f"row{'s' * (len(rows) != 1)} {listing(rows)}"

@@ -13,7 +13,7 @@ from ..settings.config import Config
 from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.paths import Paths
-from ..settings.validation import input_error
+from ..settings.schema.validation import input_error
 from .run_tables import Curve, Predictions, read_history, read_predictions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -20,7 +20,7 @@ from ..common.errors import InputError
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..settings.experiment import Experiment, make_experiment
 from ..settings.models import ModelConfig
-from ..settings.validation import input_error
+from ..settings.schema.validation import input_error
 
 FORMAT_VERSION = "1"
 

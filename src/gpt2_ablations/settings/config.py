@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..common.errors import InputError
 from .dataset_format import DatasetFormat
-from .options import option
-from .text_types import PathText, Printable, Sha256, Source, folder_name
-from .validation import first_mistake, input_error
-from .yaml_files import load_yaml
+from .schema.options import option
+from .schema.text_types import PathText, Printable, Sha256, Source, folder_name
+from .schema.validation import first_mistake, input_error
+from .schema.yaml_files import load_yaml
 
 
 class _Schema(BaseModel):

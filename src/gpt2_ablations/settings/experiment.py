@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from pydantic.dataclasses import dataclass
 
 from .constants import NO_IGNORE_INDEX
-from .options import allowed_values, fields_of, option
-from .validation import input_error
+from .schema.options import allowed_values, fields_of, option
+from .schema.validation import input_error
 
 CONTEXT_LENGTHS = ("longest_training_example", "model_context_length")
 

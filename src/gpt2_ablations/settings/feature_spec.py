@@ -94,8 +94,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
 
 def tokens_per_shard(model: ModelConfig, max_memory_mb: int) -> int:
     """Positions whose hidden states, with the work on a chunk, take so many MiB."""
-    # The largest tensors of a chunk: queries, keys and values (3 C), the feed-forward before and after GELU (8 C), norms
-    # and sums (4 C). One block of weights (12 C^2) is in memory with them.
+    # The largest tensors of a chunk: queries, keys and values (3 C), the feed-forward before and after GELU (8 C),
+    # norms and sums (4 C). One block of weights (12 C^2) is in memory with them.
     c = model.n_embd
     work = 4 * (15 * c * CHUNK_TOKENS + 12 * c * c)
     return max(CHUNK_TOKENS, (max_memory_mb * 2**20 - work) // (4 * c))

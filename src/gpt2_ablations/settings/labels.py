@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 
+from ..common.text import counted
 from .config import Config
 from .constants import NO_IGNORE_INDEX
 from .experiment import OPTIONS, Experiment, make_experiment
 from .models import ModelConfig
-from .yaml_files import load_yaml
+from .schema.yaml_files import load_yaml
 
 UNCHANGED = "defaults"
 LAYERS = {
@@ -90,7 +91,7 @@ def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig])
         case "ignore_index":
             return "no ignore_index" if value == NO_IGNORE_INDEX else f"ignore_index {value}"
         case "num_epochs":
-            return f"{value} epoch{'s' * (value != 1)}"
+            return counted(value, "epoch")
         case "accumulation_steps":
-            return f"{value} accumulation step{'s' * (value != 1)}"
+            return counted(value, "accumulation step")
     return f"{name.replace('_', ' ')} {value}"

@@ -12,8 +12,8 @@ from ..common.files import write_text_whole
 from .config import Config
 from .experiment import Experiment
 from .models import ModelConfig
-from .options import OptionText, Schema, describe
-from .yaml_files import load_yaml
+from .schema.options import OptionText, Schema, describe
+from .schema.yaml_files import load_yaml
 
 MANUAL = Path("config/README.md")
 SCHEMAS: dict[str, Schema] = {"config.yaml": Config, "experiments.yaml": Experiment, "models.yaml": ModelConfig}

@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..common.errors import InputError
-from .options import option
-from .text_types import Printable, Sha256, Source
-from .validation import allowed_names, input_error
-from .yaml_files import load_yaml
+from .schema.options import option
+from .schema.text_types import Printable, Sha256, Source
+from .schema.validation import allowed_names, input_error
+from .schema.yaml_files import load_yaml
 
 DIMENSIONS = ("n_layer", "n_head", "n_embd", "n_positions")
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
 from .constants import Split
-from .options import option
-from .validation import allowed_names, input_error
+from .schema.options import option
+from .schema.validation import allowed_names, input_error
 
 
 def _number_or_none(text: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
-from .options import option
-from .validation import input_error
-from .yaml_files import load_yaml
+from .schema.options import option
+from .schema.validation import input_error
+from .schema.yaml_files import load_yaml
 
 Measure = Literal["test_accuracy", "train_validation_gap", "training_time", "trained_parameters", "memory"]
 PAIRS_ALLOWED = "a list of pairs of row ids, the baseline first, such as [[1, 2], [1, 3]]"

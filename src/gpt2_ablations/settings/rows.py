@@ -7,8 +7,8 @@ from ..common.errors import InputError
 from .config import Config
 from .experiment import OPTIONS, Experiment, make_experiment
 from .models import ModelConfig, named_model
-from .validation import allowed_names
-from .yaml_files import load_yaml
+from .schema.validation import allowed_names
+from .schema.yaml_files import load_yaml
 
 ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...common.text import counted
 from ...runs.finished_runs import Runs
 from ...runs.run_tables import Curve
 from ...settings.constants import EVALUATION_BATCHES
-from ..wording import counted
 from .style import BLUE, GREY, VERMILLION, mark, new_figure, plain_log_ticks, wrap_label
 
 Histories = Sequence[Mapping[str, Curve]]

@@ -6,10 +6,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...common.text import counted
 from ...runs.finished_runs import Run, Runs
 from ...settings.published import Published
 from ..statistics import mean_and_sd, wilson_interval
-from ..wording import counted, format_signed, listing
+from ..wording import format_signed, listing
 from .place_labels import place_labels
 from .style import (
     BLACK,

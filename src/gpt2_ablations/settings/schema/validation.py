@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..common.errors import InputError
+from ...common.errors import InputError
 from .options import Schema, allowed_values, field_at, keys_at
 
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")

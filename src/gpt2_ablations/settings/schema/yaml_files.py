@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from ..common.errors import InputError
+from ...common.errors import InputError
 
 
 class _StrictLoader(yaml.SafeLoader):

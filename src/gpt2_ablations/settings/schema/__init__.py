@@ -1,0 +1,1 @@
+"""How settings are described, read from YAML and checked."""
