@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..common.source_code import PACKAGE
-from ..common.text import file_size, listed, paragraph
+from ..common.text import counted, file_size, listed, paragraph
 from ..data.download.needed_files import needed_files
 from ..settings.rows import pretrained_models
 from .workflow import Workflow
@@ -29,7 +29,7 @@ def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str
     """
     runs = [file for row in workflow.selected for file in workflow.run_files(row)]
     done = sum(Path(file).is_file() for file in runs)
-    selected = f"{_counted(len(workflow.selected), 'row')}, {_counted(len(runs), 'run')} ({done} done)"
+    selected = f"{counted(len(workflow.selected), 'row')}, {counted(len(runs), 'run')} ({done} done)"
     lines = [paragraph(f"{selected}. {_will_run(jobs)}", "  ")]
     whole = _whole_plan(workflow, rows) if workflow.local and _is_long(workflow, rows) else None
     if whole is None and any(rule.startswith("fetch_") for rule in jobs):
@@ -48,13 +48,8 @@ def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str
 
 def _will_run(jobs: Mapping[str, int]) -> str:
     nouns = {"train": "training run", "extract_features": "feature file"}
-    parts = [_counted(jobs[rule], noun) for rule, noun in nouns.items() if jobs.get(rule)]
+    parts = [counted(jobs[rule], noun) for rule, noun in nouns.items() if jobs.get(rule)]
     return f"To compute now: {' and '.join(parts)}." if parts else "Nothing to train."
-
-
-def _counted(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _is_long(workflow: Workflow, rows: Sequence[str]) -> bool:

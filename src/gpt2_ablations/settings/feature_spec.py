@@ -76,8 +76,8 @@ def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precisio
 def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> str:
     """The name of the feature file: equal for all rows and seeds that can share it.
 
-    It is over what the hidden states depend on: weights, splits, tokenizer and the spec; not over where the same
-    bytes come from, nor over anything of the trained part.
+    It is a hash over what the hidden states depend on: weights, splits, tokenizer and the spec. It does not depend on
+    where the same bytes come from, nor on options of the trained layers.
     """
     identity = asdict(spec)
     del identity["model_size"]
