@@ -24,6 +24,7 @@ from .settings.models import ModelConfig, load_models, named_model
 from .settings.paths import Paths
 from .settings.rows import ROW_ID, check_against_model, load_experiments, select_rows
 
+DESCRIPTION = "GPT-2 classification ablations: the commands that the workflow runs, and some for its user."
 LARGEST_SEED = 2**63 - 1
 
 
@@ -42,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         InputError: the command or an argument is unknown, missing or invalid.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(prog="gpt2-ablations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser = _Parser(prog="gpt2-ablations", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(function: Callable[[argparse.Namespace], None], needs_config: bool = True) -> argparse.ArgumentParser:
