@@ -1,4 +1,4 @@
-"""The demo: its messages, its pretrained miniatures, and what its table is there to show."""
+"""The demo: its messages, its pretrained miniatures, and the accuracies of its rows."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_messages_are_balanced_and_enough_for_two_hundred_tests(messages):
     assert len(messages) * 0.2 >= 200
 
 
-def test_messages_are_plain_text_that_pandas_reads_as_it_stands(messages):
+def test_messages_are_plain_text_that_needs_no_quoting(messages):
     assert {character for _, text in messages for character in text} <= set("abcdefghijklmnopqrstuvwxyz ")
     assert all(text == text.strip() for _, text in messages)
 
@@ -94,7 +94,7 @@ def test_counts_of_bytes_do_not_separate_the_kinds_perfectly(messages):
 
 
 def agreement(messages: Messages, says_spam) -> float:
-    """How often a rule, or its opposite, is right."""
+    """The accuracy of a rule or of its opposite, whichever is higher."""
     right = fmean(says_spam(text) == (label == "spam") for label, text in messages)
     return max(right, 1 - right)
 
@@ -112,14 +112,14 @@ def test_pretraining_text_holds_none_of_the_messages(messages):
     assert len(whole) > 2000 and known.isdisjoint(whole)
 
 
-def test_runs_of_padding_are_of_all_lengths_up_to_a_short_messages_padding(messages):
-    runs = {
-        len(run)
+def test_padding_in_the_pretraining_text_has_all_lengths_that_occur_in_the_splits(messages):
+    lengths = {
+        len(padding)
         for stream in streams()
-        for run in "".join("." if token == PAD_TOKEN else " " for token in stream).strip(".").split()
+        for padding in "".join("." if token == PAD_TOKEN else " " for token in stream).strip(".").split()
     }
     shortest, longest = (extreme(len(text) for _, text in messages) for extreme in (min, max))
-    assert runs >= set(range(1, longest - shortest + 1))
+    assert lengths >= set(range(1, longest - shortest + 1))
 
 
 def streams() -> list[list[int]]:
@@ -127,7 +127,7 @@ def streams() -> list[list[int]]:
 
 
 def stretches(stream: list[int]) -> list[str]:
-    """The texts between runs of padding; the last may be cut."""
+    """The texts between padding tokens; the last may be cut."""
     text = "".join("\n" if token == PAD_TOKEN else chr(token) for token in stream)
     return [part for part in text.split("\n") if part]
 
@@ -149,7 +149,7 @@ def test_pretraining_says_what_it_did(tmp_path, capsys):
     assert f"loss {before:.2f} before, {after:.2f} after" in capsys.readouterr().err
 
 
-def test_a_miniature_is_a_whole_checkpoint(miniature):
+def test_a_miniature_is_a_complete_model_file(miniature):
     check_pretrained_weights(miniature[0], TINY)
     assert PretrainedWeights(miniature[0], TINY).embeddings()["wte.weight"].shape == (50257, TINY.n_embd)
 
@@ -157,7 +157,7 @@ def test_a_miniature_is_a_whole_checkpoint(miniature):
 def test_a_miniature_holds_masks_and_metadata_as_the_published_files_do(miniature):
     with safe_open(miniature[0], framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
-        masks = [name for name in file.keys() if name.endswith(".attn.bias")]  # noqa: SIM118 it is no mapping
+        masks = [name for name in file.keys() if name.endswith(".attn.bias")]  # noqa: SIM118 not a mapping
         assert sorted(masks) == ["h.0.attn.bias", "h.1.attn.bias"]
         for name in masks:
             assert torch.equal(file.get_tensor(name), torch.ones(48, 48).tril().view(1, 1, 48, 48))
@@ -193,7 +193,7 @@ def test_transformers_reads_a_miniature(miniature, tmp_path):
     streams = torch.tensor(generate_pretraining_text(n_streams=32, length=TINY.n_positions, seed=9))
     with torch.no_grad():
         logits = model(streams).logits[:, :-1]
-    # Pretraining was over the text's tokens alone: of the others, nothing was to be learned.
+    # Pretraining covers only the tokens of the text; the others are not learned.
     tokens, targets = streams.unique(return_inverse=True)
     loss = torch.nn.functional.cross_entropy(logits[..., tokens].flatten(0, 1), targets[:, 1:].flatten())
     _, before, _ = miniature
@@ -202,7 +202,7 @@ def test_transformers_reads_a_miniature(miniature, tmp_path):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo with its small model, prepared in a folder of its own: a function that trains a row with a seed."""
+    """A function that trains a row of the demo with a seed, in a folder of its own."""
     folder = tmp_path_factory.mktemp("whole-demo")
     (folder / "config").symlink_to(CHECKOUT / "config")
     with pytest.MonkeyPatch.context() as patch:

@@ -142,6 +142,7 @@ def test_without_published_figures_there_are_no_diamonds(results, tmp_path):
     with_published, without = (texts(tmp_path / name / "accuracy.svg") for name in ("with", "without"))
     assert "published" in with_published and not any("No published figures" in text for text in with_published)
     assert "published" not in without and any(text.endswith("No published figures.") for text in without)
+    assert "reproduced, with 95% interval" in with_published and "test accuracy, with 95% interval" in without
     # Nothing else in this figure has the colour of the diamonds.
     assert VERMILLION.lower() in (tmp_path / "with" / "accuracy.svg").read_text()
     assert VERMILLION.lower() not in (tmp_path / "without" / "accuracy.svg").read_text()

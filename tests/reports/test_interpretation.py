@@ -152,7 +152,7 @@ def test_holms_correction_over_all_questions(results, answer):
     alone = answer(results)
     assert "**Row 2 is better than row 1 by 2.67 points.**" in alone
     text = answer(results, pairs=[(1, row) for row in range(2, 9)])
-    assert "Taken one at a time, the row is better than its baseline in 7, worse in 0" in text
+    assert "Taken one at a time, the row is better than its baseline in 7 comparisons, worse in 0" in text
     assert "After Holm's correction, 0 of these 7 differences remain." in text
     assert "by 2.67 points, but the difference does not remain after Holm's correction.**" in text
 

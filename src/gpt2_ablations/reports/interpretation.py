@@ -21,9 +21,9 @@ from .wording import MISSING, block_quotes, format_p, format_p_equals, format_si
 SEEDS_LISTED = 10
 HOW_TO_READ = """\
 Each question compares rows with a baseline row on the same test examples. The interval is a 95% paired bootstrap \
-interval over {over}. {test} A row is called better or worse if p is below 5% and the interval excludes zero. The \
-difference remains if p is also below 5% after Holm's correction. Training times include the features and the training \
-loop. Memory is the largest peak of a row's jobs."""
+interval over {over}. {test} A row is called better or worse if p is below 5% and the interval excludes zero. Its \
+difference "remains" if p is also below 5% after Holm's correction. Training times include the features and the \
+training loop. Memory is the largest peak of a row's jobs."""
 ONE_SEED = """\
 The p-value is that of McNemar's exact test, which uses only the examples that exactly one of the two rows classifies \
 correctly."""
@@ -124,9 +124,9 @@ def _summary(by_question: dict[str, list[PairAnswer]]) -> str:
     remaining = sum(answer.remains for answer in tested)
     return (
         f"{asked}; {extent} could be tested for test accuracy. Taken one at a time, the row is better than its baseline"
-        f" in {verdicts['better']}, worse in {verdicts['worse']} and not distinguishable at this sample size in"
-        f" {verdicts['not distinguishable']}. After Holm's correction, {remaining} of these {different} differences"
-        " remain."
+        f" in {counted(verdicts['better'], 'comparison')}, worse in {verdicts['worse']} and not distinguishable at this"
+        f" sample size in {verdicts['not distinguishable']}. After Holm's correction, {remaining} of these {different}"
+        " differences remain."
     )
 
 

@@ -48,8 +48,8 @@ def accuracy_figure(
     """
     several = any(len(of_row) > 1 for of_row in runs.values())
     title = "Test accuracy of every row"
-    reproduced = "mean over seeds" if several else "reproduced"
-    legend = {f"{reproduced}, with 95% interval": mark("o-", BLUE, ms=6)}
+    value = "mean over seeds" if several else "test accuracy" if published is None else "reproduced"
+    legend = {f"{value}, with 95% interval": mark("o-", BLUE, ms=6)}
     if several:
         legend["single seeds"] = mark("|", BLACK, ms=7)
     subtitle = _sample(runs)
