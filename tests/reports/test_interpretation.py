@@ -177,7 +177,7 @@ def test_the_twelve_questions_on_a_whole_table(results):
 def test_a_note_of_the_runs_is_above_the_answers(results, answer):
     results.add("1", note="A miniature.")
     results.add("2")
-    assert answer(results).startswith("# What this run says\n\n> A miniature.\n")
+    assert answer(results).startswith("# What the runs say\n\n> A miniature.\n")
 
 
 def test_which_examples_are_correct_matters_not_only_how_many(results, answer):

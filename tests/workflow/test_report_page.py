@@ -154,7 +154,7 @@ def test_the_table_opens_as_a_table(page, report):
 
 @pytest.mark.parametrize(
     ("entry", "heading"),
-    [("Published and reproduced", "Published and reproduced"), ("Interpretation", "What this run says")],
+    [("Published and reproduced", "Published and reproduced"), ("Interpretation", "What the runs say")],
 )
 def test_the_other_tables_open(page, entry, heading):
     page.open_category("Tables")

@@ -28,7 +28,7 @@ README = CHECKOUT / "README.md"
 rule table:
     input:
         runs=RUNS,
-        code=code("common/markdown", "runs/finished_runs", "reports/table"),
+        code=code("common/markdown", "settings/labels", "runs/finished_runs", "reports/table", "reports/wording"),
     output:
         markdown=PATHS.table,
         data=PATHS.table_data,

@@ -81,7 +81,7 @@ def interpretation_markdown(
     tests = [answer.test for answer in _flat(answers) if answer.test]
     many = any(len(test.seeds) > 1 for test in tests)
     over = "the examples and over the seeds" if many else "the examples"
-    parts = ["# What this run says", *block_quotes(notes(runs)), _summary(answers)]
+    parts = ["# What the runs say", *block_quotes(notes(runs)), _summary(answers)]
     if left_out:
         parts.append(
             f"{counted(left_out, 'question')} of {config.comparisons} not answered: this table lacks some of the rows."
