@@ -60,7 +60,7 @@ def test_help_lists_every_command_and_no_other(capsys):
 
 
 def test_an_unknown_command_is_one_line_that_names_the_commands():
-    with pytest.raises(InputError, match="^gpt2-ablations: .*invalid choice: 'trian'.*train.*; see --help$"):
+    with pytest.raises(InputError, match=r"^gpt2-ablations: .*invalid choice: 'trian'.*train.*; see --help$"):
         parse(["trian"])
 
 
