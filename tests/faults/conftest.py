@@ -1,4 +1,4 @@
-"""Faults happen to a workshop (tests/workflow/conftest.py): its runs are killed, its disk fills; then it goes on."""
+"""Faults in a workshop (tests/workflow/conftest.py): a process is killed or a disk fills, and the workflow resumes."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ __all__ = ["finished", "finished_workshop", "workshop"]
 
 @pytest.fixture(scope="session")
 def expected(finished_workshop) -> dict[str, object]:
-    """The numbers of a run that nothing disturbed."""
+    """The numbers of an undisturbed invocation."""
     return numbers(finished_workshop.results)
 
 
 @pytest.fixture
 def disk() -> Iterator[Callable[..., Disk]]:
-    """A function that mounts a disk; it is unmounted at the end. Skips where that is not allowed."""
+    """A function that mounts a disk, unmounted at the end. The test is skipped if mounting is not permitted."""
     disks: list[Disk] = []
 
     def mount(folder: Path, size: int = 2**25) -> Disk:
@@ -35,13 +35,13 @@ def disk() -> Iterator[Callable[..., Disk]]:
 
 
 @pytest.fixture(autouse=True)
-def _no_process_is_left(tmp_path: Path) -> Iterator[None]:
-    """Whatever a test started in its folder ends with it."""
+def _end_processes(tmp_path: Path) -> Iterator[None]:
+    """End every process that a test started in its folder."""
     yield
     for process in psutil.process_iter(["cmdline"]):
         if {"snakemake", "gpt2_ablations"} & set((process.info["cmdline"] or [])[1:4]):
             try:
                 if Path(process.cwd()).is_relative_to(tmp_path.resolve()):
                     process.kill()
-            except psutil.Error:  # ended meanwhile
+            except psutil.Error:  # it has ended
                 continue

@@ -1,4 +1,4 @@
-"""A small disk that can fill and be made read-only."""
+"""A small disk that a test fills or makes read-only."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 
 class Disk:
-    """A small file system of its own, mounted at a folder."""
+    """A small file system, mounted at a folder."""
 
     def __init__(self, folder: Path, size: int):
         self.folder = folder
@@ -18,12 +18,12 @@ class Disk:
                 ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True
             )
         except FileNotFoundError:
-            pytest.skip("there is no mount command here")
+            pytest.skip("mount is not installed")
         if mounted.returncode:
-            pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
+            pytest.skip(f"mounting a file system is not permitted: {mounted.stderr.strip()}")
 
     def leave(self, free: int) -> None:
-        """Fill the disk but for some bytes (whole pages)."""
+        """Fill the disk except for some bytes (whole pages)."""
         self.make_room()
         at = os.statvfs(self.folder)
         with open(self.folder / "ballast", "wb") as file:
@@ -34,5 +34,5 @@ class Disk:
         (self.folder / "ballast").unlink(missing_ok=True)
 
     def read_only(self, on: bool = True) -> None:
-        """Forbid to write, or allow it again."""
+        """Make the disk read-only, or writable again."""
         subprocess.run(["mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.folder)], check=True)

@@ -1,4 +1,4 @@
-"""Runs that a test can kill, and what they leave."""
+"""Invocations that a test can kill, and the files that they leave."""
 
 import csv
 import os
@@ -15,24 +15,24 @@ import psutil
 from tests.conftest import CHECKOUT
 from tests.workflow.conftest import Workshop
 
-LONGEST_WAIT = 300  # seconds; only a test that fails waits so long
+LONGEST_WAIT = 300  # seconds; only a failing test waits so long
 
 
 @dataclass
 class Outcome:
-    """How a command ended: its exit code (negative: the signal that ended it) and all it printed."""
+    """The exit code of a command (negative: the signal that ended it) and all that it printed."""
 
     code: int
     output: str
 
     @property
     def errors(self) -> list[str]:
-        """What the jobs and the workflow itself said."""
+        """The error lines of the jobs and of the workflow itself."""
         return [line for line in self.output.splitlines() if line.startswith("error: ")]
 
 
 class Started:
-    """A Snakemake in a process group of its own, as a shell starts it in a terminal."""
+    """A running Snakemake, in a process group of its own as if a terminal had started it."""
 
     def __init__(self, folder: Path, *arguments: str):
         self.folder = folder
@@ -47,7 +47,7 @@ class Started:
             )
 
     def job(self, command: str) -> psutil.Process:
-        """Wait until a job runs `python3 -m gpt2_ablations COMMAND`; its process."""
+        """Wait until a job runs `python3 -m gpt2_ablations COMMAND`; returns its process."""
         found: list[psutil.Process] = []
 
         def running() -> bool:
@@ -63,34 +63,34 @@ class Started:
         os.killpg(self.process.pid, number)
 
     def kill_snakemake(self) -> None:
-        """kill -9 Snakemake alone: its jobs go on."""
+        """kill -9 Snakemake alone: its jobs continue."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def end(self) -> Outcome:
-        """Wait for Snakemake's end."""
+        """Wait until Snakemake ends."""
         code = self.process.wait(timeout=LONGEST_WAIT)
         return Outcome(code, self.printed.read_text())
 
 
 def jobs_in(folder: Path, command: str = "") -> list[psutil.Process]:
-    """The processes in a folder that run a command of the package, or any."""
+    """The processes in a folder that run a command of the package, named as its rule; any command by default."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         line = process.info["cmdline"] or []
-        if line[1:3] == ["-m", "gpt2_ablations"] and command in ("", line[3]):
+        if line[1:3] == ["-m", "gpt2_ablations"] and command in ("", line[3].replace("-", "_")):
             try:
                 if process.cwd() == str(folder.resolve()) and process.info["status"] != psutil.STATUS_ZOMBIE:
                     found.append(process)
-            except psutil.Error:  # ended meanwhile
+            except psutil.Error:  # it has ended
                 continue
     return found
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Wait until something is so; it must be within some minutes."""
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition is true; fail after `LONGEST_WAIT`."""
     deadline = time.monotonic() + LONGEST_WAIT
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, f"not within {LONGEST_WAIT} s: {what}"
         time.sleep(0.02)
 
@@ -101,12 +101,12 @@ def start(workshop: Workshop, *arguments: str) -> Started:
 
 
 def run(workshop: Workshop, *arguments: str) -> Outcome:
-    """As `start`, to its end."""
+    """As `start`, and wait for its end."""
     return start(workshop, *arguments).end()
 
 
 def make_resume(folder: Path, configuration: str = "override.yaml") -> Outcome:
-    """Run this checkout's `make resume CONFIG=…` in a folder, with the interpreter that runs the tests."""
+    """Run `make resume CONFIG=…` of this checkout's Makefile in a folder, with the interpreter of the tests."""
     environment = Path(sys.executable).parent.parent
     finished = subprocess.run(
         [
@@ -123,7 +123,7 @@ def make_resume(folder: Path, configuration: str = "override.yaml") -> Outcome:
 
 
 def contents(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """All files below a folder, by relative path, but those under some names."""
+    """All files below a folder by relative path, except those whose path starts with one of some names."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
@@ -132,7 +132,7 @@ def contents(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
 
 
 def numbers(results: Path) -> dict[str, object]:
-    """What a run found, apart from times: the table's lines, and each row's history and predictions."""
+    """The results of an invocation, times aside: the table's lines, and each run's history and predictions."""
     with open(results / "table.csv", newline="") as file:
         lines = [{key: value for key, value in line.items() if key != "seconds"} for line in csv.DictReader(file)]
     cells = [line.split("|") for line in (results / "table.md").read_text().splitlines()]
@@ -147,5 +147,5 @@ def numbers(results: Path) -> dict[str, object]:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """The unfinished files that lie about below a folder."""
+    """The unfinished files below a folder."""
     return sorted(str(file.relative_to(folder)) for file in folder.rglob(".*.part"))

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one clear line, nothing lost, and the same command goes on once it is fixed."""
+"""A full or read-only disk: one line, no finished file is lost, and the same command succeeds once there is room."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import environment
 from tests.faults.runs import contents, numbers, run
 
-# Every rule of a run, in order, and the files it writes.
+# Every rule of an invocation, in order, and the files that it writes.
 OUTPUTS = {
     "fetch_messages": "dataset/SMSSpamCollection",
     "split_messages": "dataset/*.csv",
@@ -23,13 +23,13 @@ OUTPUTS = {
     "draw_rows": "plots/rows/*",
     "pages": "pages/table.html",
 }
-KEPT_APART = ("ballast", "logs", "progress", "benchmarks", ".run.lock")
+NOT_RESULTS = ("ballast", "logs", "progress", "benchmarks", ".run.lock")
 
 
 @pytest.mark.parametrize(
     "rules", [["extract_features"], pytest.param(list(OUTPUTS), marks=pytest.mark.faults)], ids=["features", "each"]
 )
-def test_a_disk_that_fills_during_a_rule(rules, workshop, finished_workshop, disk, expected):
+def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, finished_workshop, disk, expected):
     small_disk = disk(workshop.results)
     for rule in rules:
         small_disk.make_room()
@@ -37,43 +37,43 @@ def test_a_disk_that_fills_during_a_rule(rules, workshop, finished_workshop, dis
             if not list(workshop.results.glob(OUTPUTS[earlier])):
                 done = run(workshop, "--until", earlier)
                 assert done.code == 0, done.output
-        before = contents(workshop.results, KEPT_APART)
+        before = contents(workshop.results, NOT_RESULTS)
         # Half of what the rule writes fits.
         sizes = [file.stat().st_size for file in finished_workshop.results.glob(OUTPUTS[rule]) if file.is_file()]
         small_disk.leave(sum(sizes) // 2 // 4096 * 4096)
         failed = run(workshop, "--cores", "1", "--until", rule)
         assert failed.code == 1 and "Traceback" not in failed.output, failed.output
-        (said,) = failed.errors
-        assert said.startswith("error: results/"), said
-        assert said.endswith(": cannot be written: the disk is full; free space, then run the same command again")
-        assert contents(workshop.results, KEPT_APART) == before
+        (error,) = failed.errors
+        assert error.startswith("error: results/"), error
+        assert error.endswith(": cannot be written: the disk is full; free space, then run the same command again")
+        assert contents(workshop.results, NOT_RESULTS) == before
     small_disk.make_room()
     done = run(workshop)
     assert done.code == 0, done.output
     assert numbers(workshop.results) == expected
 
 
-def test_a_disk_that_is_full_at_the_start(finished, disk):
+def test_a_disk_that_is_full_at_the_start_stops_with_one_line(finished, disk):
     small_disk = disk(finished.folder / "disk")
     finished.override(results="disk/results")
     small_disk.leave(0)
     failed = run(finished)
     assert failed.code == 1 and "Traceback" not in failed.output, failed.output
-    (said,) = failed.errors
-    assert said.startswith("error: disk/results/config.yaml: cannot be written: the disk is full; free space"), said
+    (error,) = failed.errors
+    assert error.startswith("error: disk/results/config.yaml: cannot be written: the disk is full; free space"), error
     small_disk.make_room()
     assert run(finished, "--until", "split_messages").code == 0
 
 
-def test_a_results_folder_that_is_read_only(workshop, disk, expected):
+def test_a_results_folder_that_is_read_only_stops_the_invocation_at_once(workshop, disk, expected):
     results = disk(workshop.results)
     assert run(workshop, "row_1").code == 0
     before = contents(workshop.results)
     results.read_only()
     failed = run(workshop)
     assert failed.code == 1 and "Traceback" not in failed.output, failed.output
-    (said,) = failed.errors
-    assert said.startswith("error: results is 'results', which cannot be written to; make it writable, or"), said
+    (error,) = failed.errors
+    assert error.startswith("error: results is 'results', which cannot be written to; make it writable, or"), error
     assert contents(workshop.results) == before
     results.read_only(False)
     done = run(workshop)
@@ -81,7 +81,7 @@ def test_a_results_folder_that_is_read_only(workshop, disk, expected):
     assert numbers(workshop.results) == expected
 
 
-def test_a_log_on_a_full_disk_costs_its_lines_and_not_the_job(disk, tmp_path):
+def test_a_log_on_a_full_disk_loses_its_lines_and_the_job_continues(disk, tmp_path):
     disk(tmp_path / "disk").leave(0)
     job = (
         "import sys; from gpt2_ablations.common.logs import log_to; log_to(sys.argv[1]); print('line', file=sys.stderr)"

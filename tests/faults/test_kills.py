@@ -1,4 +1,4 @@
-"""kill -9, of Snakemake or of a job, at any moment: what was finished stays, and the next run gives the same table."""
+"""After kill -9 of Snakemake or of a job, finished files are kept and the next invocation gives the same table."""
 
 import os
 import random
@@ -36,24 +36,24 @@ JOBS = [
     "draw_rows",
     "pages",
 ]
-# The whole demo takes minutes a try: fewer tries, or some of its rows, say less and are done sooner.
+# The whole demo takes minutes a try. Fewer tries, or only some of its rows, take less time.
 TRIES = int(os.environ.get("GPT2_ABLATIONS_KILLS", "20"))
 DEMO_ROWS = os.environ.get("GPT2_ABLATIONS_KILLS_ROWS", "all")
 
 
-def test_snakemake_killed_while_a_row_trains(workshop, expected):
+def test_resume_completes_the_table_after_snakemake_is_killed(workshop, expected):
     killed = start(workshop)
     job = killed.job("train")
     killed.kill_snakemake()
     assert job.is_running()
     locked = run(workshop)
     assert locked.code == 1 and "Traceback" not in locked.output
-    # Which of the two it finds first depends on how far the surviving jobs are.
+    # Which of the two Snakemake reports depends on how far the surviving jobs are.
     assert "Directory cannot be locked" in locked.output or "IncompleteFilesException" in locked.output
-    # With `--quiet`, as in `make demo`, Snakemake says nothing of it.
+    # With `--quiet`, as in `make demo`, Snakemake itself reports neither.
     quiet = run(workshop, "--quiet", "all")
     assert quiet.code == 1 and quiet.output.splitlines()[-1].startswith(
-        "note: results: an earlier run was killed; go on with `make resume CONFIG=override.yaml`, or with"
+        "note: results: an earlier invocation was killed; run `make resume CONFIG=override.yaml`, or repeat"
     )
     resumed = make_resume(workshop.folder)
     assert resumed.code == 0, resumed.output
@@ -64,7 +64,7 @@ def test_snakemake_killed_while_a_row_trains(workshop, expected):
 
 
 @pytest.mark.parametrize("jobs", [["train"], pytest.param(JOBS, marks=pytest.mark.faults)], ids=["train", "each"])
-def test_a_job_killed_and_the_plain_command_again(jobs, workshop, expected):
+def test_the_plain_command_completes_the_table_after_a_job_is_killed(jobs, workshop, expected):
     for job in jobs:
         started = start(workshop, "--until", job)
         started.job(job).kill()
@@ -89,7 +89,7 @@ def make_demo(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed_demo(tmp_path_factory) -> tuple[float, dict]:
-    """The seconds that the demo takes, and its numbers."""
+    """The seconds that the undisturbed demo takes, and its numbers."""
     folder = make_demo(tmp_path_factory.mktemp("demo") / "undisturbed")
     began = time.monotonic()
     done = Started(folder, "--configfile", "config/demo.yaml").end()
@@ -99,7 +99,7 @@ def undisturbed_demo(tmp_path_factory) -> tuple[float, dict]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(TRIES))
-def test_the_demo_killed_at_a_random_moment_and_resumed(number, undisturbed_demo, tmp_path):
+def test_resume_completes_the_demo_after_it_is_killed_at_a_random_moment(number, undisturbed_demo, tmp_path):
     seconds, undisturbed = undisturbed_demo
     folder = make_demo(tmp_path / "demo")
     started = Started(folder, "--configfile", "config/demo.yaml")
@@ -116,10 +116,10 @@ def test_the_demo_killed_at_a_random_moment_and_resumed(number, undisturbed_demo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_a_signal_to_the_run_and_its_jobs_stops_it_cleanly(number, workshop, expected):
+def test_a_signal_to_snakemake_and_its_jobs_stops_them_cleanly(number, workshop, expected):
     started = start(workshop)
     started.job("train")
-    # Python itself, in the moments before it runs a program, answers Ctrl-C with a traceback.
+    # While Python starts, before it runs the program, it prints a traceback on Ctrl-C.
     wait_until(lambda: list(workshop.results.glob("logs/train/*/*.log")), "a job has begun its log")
     started.signal_group(number)
     stopped = started.end()

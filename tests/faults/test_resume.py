@@ -1,4 +1,4 @@
-"""kill -9 of a training at any moment: the next run goes on from the checkpoint and ends with the same files."""
+"""After kill -9 of a training job, the next invocation resumes from the checkpoint and gives the same files."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def prepare(workshop: Workshop) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Workshop:
-    """A workshop in which the rows have run to their end."""
+    """A workshop in which the rows have run without interruption."""
     workshop = make_workshop(tmp_path_factory.mktemp("undisturbed") / "workshop")
     prepare(workshop)
     workshop.run(*(f"row_{row}" for row in ROWS))
@@ -40,34 +40,34 @@ def checkpoint(workshop: Workshop, row: str) -> Path:
     return workshop.results / "checkpoints" / f"rows.{row}.{SEED}.safetensors"
 
 
-def epochs_kept(file: Path) -> int:
-    """How many epochs a checkpoint holds."""
+def epochs_saved(file: Path) -> int:
+    """The number of epochs after which a checkpoint was written."""
     with safe_open(file, framework="pt") as content:
         return int(content.metadata()["epoch"])
 
 
-def run_until_kept(workshop: Workshop, row: str, epochs: int) -> Started:
-    """Start a row and wait until its checkpoint holds so many epochs."""
+def run_until_saved(workshop: Workshop, row: str, epochs: int) -> Started:
+    """Start a row and wait for its checkpoint after so many epochs."""
     started = start(workshop, f"row_{row}")
     file = checkpoint(workshop, row)
-    wait_until(lambda: file.exists() and epochs_kept(file) >= epochs, f"{epochs} epochs are kept")
+    wait_until(lambda: file.exists() and epochs_saved(file) >= epochs, f"a checkpoint after {epochs} epochs")
     return started
 
 
 def kill_the_job(started: Started) -> None:
-    """kill -9 of the training; Snakemake sees it and ends."""
+    """kill -9 of the training job. Snakemake notices it and ends."""
     started.job("train").kill()
     outcome = started.end()
     assert outcome.code == 1 and "Traceback" not in outcome.output, outcome.output
 
 
 def kill_all(started: Started) -> None:
-    """kill -9 of Snakemake and its training at once, as a machine that goes down does."""
+    """kill -9 of Snakemake and its training job at once, as when the machine goes down."""
     started.signal_group(signal.SIGKILL)
     started.process.wait()
 
 
-def same_results(workshop: Workshop, undisturbed: Workshop, row: str) -> None:
+def assert_same_results(workshop: Workshop, undisturbed: Workshop, row: str) -> None:
     found, expected = (contents(w.results / "rows" / row / SEED) for w in (workshop, undisturbed))
     metrics, other = (json.loads(files.pop("metrics.json")) for files in (found, expected))
     assert found == expected and set(found) == {"history.csv", "predictions.csv"}
@@ -76,33 +76,33 @@ def same_results(workshop: Workshop, undisturbed: Workshop, row: str) -> None:
     }
 
 
-# Ten times in a row in the long run.
+# One try, or eleven with `make test-faults`.
 TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range(11)]
 
 
 @pytest.mark.parametrize("attempt", TRIES)
 @pytest.mark.parametrize("row", ROWS)
-def test_a_killed_training_goes_on_from_its_checkpoint(row, attempt, workshop, undisturbed):
+def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, workshop, undisturbed):
     prepare(workshop)
     moment = random.Random(f"{row} {attempt}")
     for kill in (kill_the_job, kill_all):
-        kept = epochs_kept(checkpoint(workshop, row)) if checkpoint(workshop, row).exists() else 0
-        running = run_until_kept(workshop, row, kept + moment.randint(1, 5))
+        saved = epochs_saved(checkpoint(workshop, row)) if checkpoint(workshop, row).exists() else 0
+        running = run_until_saved(workshop, row, saved + moment.randint(1, 5))
         time.sleep(moment.random() / 10)
         kill(running)
-    kept = epochs_kept(checkpoint(workshop, row))
+    saved = epochs_saved(checkpoint(workshop, row))
     workshop.snakemake("--unlock")
     done = workshop.run("--rerun-incomplete", f"row_{row}")
     log = (workshop.results / "logs" / "train" / row / f"{SEED}.log").read_text()
-    assert f"going on after epoch {kept}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
-    assert f"epoch {kept + 1}: " in log and f"epoch {kept}: " not in log
-    same_results(workshop, undisturbed, row)
+    assert f"going on after epoch {saved}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
+    assert f"epoch {saved + 1}: " in log and f"epoch {saved}: " not in log
+    assert_same_results(workshop, undisturbed, row)
     assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
 
 
-def test_another_learning_schedule_does_not_go_on_from_it(workshop):
+def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
-    kill_the_job(run_until_kept(workshop, "block", 2))
+    kill_the_job(run_until_saved(workshop, "block", 2))
     workshop.rows({"block": {"num_epochs": 3}})
     workshop.run("row_block")
     log = (workshop.results / "logs" / "train" / "block" / f"{SEED}.log").read_text()
@@ -112,9 +112,9 @@ def test_another_learning_schedule_does_not_go_on_from_it(workshop):
     assert not checkpoint(workshop, "block").exists()
 
 
-def test_a_changed_data_set_does_not_go_on_from_it(workshop):
+def test_a_row_with_changed_data_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
-    kill_the_job(run_until_kept(workshop, "all", 2))
+    kill_the_job(run_until_saved(workshop, "all", 2))
     with open(workshop.folder / "messages.tsv", "a") as file:
         file.write("ham\tone more\nspam\tone more prize\n")
     workshop.run("row_all")

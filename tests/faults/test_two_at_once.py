@@ -1,4 +1,4 @@
-"""Two runs in one folder, and two jobs on one row: one line for the second, and never a mixture of both."""
+"""Two invocations in one folder are refused with one line, and two jobs of one row never mix their files."""
 
 import json
 import os
@@ -11,14 +11,13 @@ import pytest
 from tests.conftest import environment, write_yaml
 from tests.faults.runs import jobs_in, make_resume, numbers, run, start, wait_until
 
-# Writes a run whose three files all hold the tag, whenever a line comes in.
+# For each line of standard input, writes a run whose three files all hold the tag.
 WRITER = """
 import sys
 from pathlib import Path
 import torch
 from gpt2_ablations.runs.write_run import write_run
-from gpt2_ablations.runs.result import Step
-from gpt2_ablations.runs.result import Result
+from gpt2_ablations.runs.result import Result, Step
 
 tag = int(sys.argv[2])
 result = Result(history=[Step(i, tag, 0.5) for i in range(50)], logits=torch.full((50, 2), float(tag)))
@@ -29,20 +28,20 @@ for _ in sys.stdin:
 
 
 @pytest.mark.parametrize("options", [[], ["--rerun-incomplete"]], ids=["plain", "rerun-incomplete"])
-def test_the_second_snakemake_in_a_folder_says_that_another_one_works_there(options, workshop, expected):
+def test_a_second_invocation_in_a_folder_names_the_process_of_the_first(options, workshop, expected):
     first = start(workshop)
     first.job("extract_features")
     second = run(workshop, *options)
     assert second.code == 1 and "Traceback" not in second.output
-    assert f"note: results: another run works there (process {first.process.pid} on " in second.output
-    # Snakemake looks for unfinished files first, and finds those of the first run.
+    assert f"note: results: another invocation is running there (process {first.process.pid} on " in second.output
+    # Snakemake looks for unfinished files first and may find those of the first invocation.
     assert "Directory cannot be locked" in second.output or (not options and "IncompleteFiles" in second.output)
     assert first.end().code == 0
     assert numbers(workshop.results) == expected
 
 
 @pytest.mark.parametrize("second", ["make resume", "other outputs"])
-def test_a_second_run_that_snakemake_lets_pass_is_kept_out_too(second, workshop, expected):
+def test_a_second_invocation_that_snakemake_does_not_refuse_is_refused_too(second, workshop, expected):
     first = start(workshop, "all")
     first.job("extract_features")
     if second == "make resume":
@@ -53,16 +52,18 @@ def test_a_second_run_that_snakemake_lets_pass_is_kept_out_too(second, workshop,
         settings = ("--config", "experiments=other.yaml", "precision=bfloat16")
         refused = run(workshop, "row_10", "--nolock", *settings)
     assert refused.code != 0 and "Traceback" not in refused.output, refused.output
-    (said,) = refused.errors
-    assert said.startswith(f"error: results: another run works there (process {first.process.pid} on "), said
-    assert said.endswith("; wait for it, or stop it")
+    (error,) = refused.errors
+    assert error.startswith(f"error: results: another invocation is running there (process {first.process.pid} on "), (
+        error
+    )
+    assert error.endswith("; wait for it, or stop it")
     ended = first.end()
     assert ended.code == 0, ended.output
     assert numbers(workshop.results) == expected
     assert run(workshop, "--dry-run", "table").code == 0
 
 
-def test_a_job_that_outlived_its_run_does_not_overwrite_the_next_one_s(workshop, expected):
+def test_a_job_that_outlives_its_invocation_does_not_overwrite_a_newer_job(workshop, expected):
     workshop.rows({"1": {"num_epochs": 100}, "2": {"trainable_layers": "all"}})
     killed = start(workshop, "row_1")
     survivor = killed.job("train")
@@ -80,10 +81,10 @@ def test_a_job_that_outlived_its_run_does_not_overwrite_the_next_one_s(workshop,
     metrics = json.loads((workshop.results / "rows" / "1" / "seed-123" / "metrics.json").read_text())
     assert metrics["settings"]["num_epochs"] == 1
     assert log.read_text() == new_log and "epoch 2:" not in new_log
-    assert "logs/train/1/seed-123.log: a newer job has taken this one's place" in killed.printed.read_text()
+    assert "logs/train/1/seed-123.log: another job owns these outputs now" in killed.printed.read_text()
 
 
-def test_the_three_files_of_a_row_are_of_one_job_when_two_write_it_at_once(tmp_path):
+def test_the_three_files_of_a_run_are_of_one_job_if_two_jobs_write_it_at_once(tmp_path):
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(tag)],

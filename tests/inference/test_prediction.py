@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save_file
 from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hashing import weights_digest
+from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.data.dataset import read_split
-from gpt2_ablations.data.tokens import tokenizer
-from gpt2_ablations.finetuning import jobs
+from gpt2_ablations.data.tokens import load_tokenizer
+from gpt2_ablations.finetuning import training_job
 from gpt2_ablations.inference import prediction
 from gpt2_ablations.inference.export import export, exported_tensors
 from gpt2_ablations.inference.prediction import load_predictor
 from gpt2_ablations.inference.saved_models import load_saved_model
-from gpt2_ablations.settings.config import Config, load_config, model_folder
+from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.models import model_folder
 from gpt2_ablations.settings.paths import Paths
 from tests.conftest import CHECKOUT, write_yaml
 from tests.parity.inputs import MODELS, model_entries, write_synthetic
@@ -66,7 +68,7 @@ class Runs:
         if not output.exists():
             # One epoch, because LoRA's B matrices start at zero.
             experiment = Experiment(num_epochs=1, **ROWS[row])
-            jobs.train(self.config, experiment, SEED, row, None, output)
+            training_job.train(self.config, experiment, SEED, row, None, output)
         return output
 
     @property
@@ -102,7 +104,7 @@ def runs(tmp_path_factory) -> Runs:
         },
     )
     config = load_config([CHECKOUT / "config" / "config.yaml", override])
-    jobs.tokenize(config)
+    data_jobs.tokenize_dataset(config)
     return Runs(folder, config)
 
 
@@ -167,7 +169,7 @@ def test_a_run_without_keep_models_removes_the_saved_model_of_an_earlier_run(run
     experiment = Experiment(num_epochs=1, trainable_layers="last_layer")
     for keep in (True, False):
         config = runs.config.model_copy(update={"keep_models": keep})
-        jobs.train(config, experiment, SEED, "1", None, tmp_path)
+        training_job.train(config, experiment, SEED, "1", None, tmp_path)
         assert (tmp_path / "model.safetensors").is_file() == keep
 
 
@@ -247,7 +249,7 @@ def test_a_damaged_saved_model_is_refused(damage, runs, capfd, tmp_path):
         case "other":
             save_file(tensors, copy)
     message = {
-        "cut": "not a whole file of kept layers (",
+        "cut": "not a complete saved model (",
         "tensor": "tensor 'head.bias' is missing; delete the file and run the row again",
         "version": "format_version is '2'; allowed: '1'",
         "other": "format_version is None; allowed: '1'",
@@ -258,7 +260,7 @@ def test_a_damaged_saved_model_is_refused(damage, runs, capfd, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "predict: no message; give texts, --file FILE, or - for standard input"),
+        ([], "predict: no text; give texts, --file FILE, or - for standard input"),
         (["hello", " "], "predict: text 2 is empty; fill it in or remove it"),
         (["hello", "--file", "x"], "predict: texts and --file are both given"),
         (["hello", "--column", "x"], "predict: --column names a column of --file"),
@@ -374,7 +376,7 @@ def test_transformers_loads_the_exported_tokenizer(runs, tmp_path, shared):
     (results / "tokenizer").symlink_to(shared / "real" / "tokenizer")
     export(replace(saved, tokenizer="gpt2"), tensors, Paths(str(results)), tmp_path / "exported")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
-    ours = tokenizer("gpt2", results / "tokenizer")
+    ours = load_tokenizer("gpt2", results / "tokenizer")
     for text in ["Hello, you've won £1,000!!  Call 0800 NOW\n", "ü 漢字 \u2028", "  two  spaces "]:
         assert theirs.encode(text, add_special_tokens=False) == ours(text)
     answer = transformers.pipeline("text-classification", model=str(tmp_path / "exported"), truncation=True)(

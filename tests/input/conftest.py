@@ -1,4 +1,4 @@
-"""A project: one small file of each kind that a configuration names, and `check` on it, in this process."""
+"""A project: a folder with one small file of each kind that a configuration names, on which commands run in-process."""
 
 import os
 import shutil
@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 
 from gpt2_ablations.cli import main
 from gpt2_ablations.gpt2.weights import weight_shapes
-from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import environment
 
-MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 4, "n_positions": 64, "source": "tiny.safetensors", "sha256": None}
+MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 4, "n_positions": 64}
+MODEL |= {"source": "tiny.safetensors", "sha256": None, "label": None}
 PUBLISHED = ["row,train_acc,val_acc,test_acc,minutes,device,train_total,val_total,test_total"]
 PUBLISHED += ["1,96.63,99.33,95.00,0.28,A100,1040,149,300"]
 FILES = {
@@ -55,7 +56,7 @@ FILES = {
 
 @dataclass
 class Answer:
-    """What a command answers: its exit code, standard output and standard error."""
+    """The exit code, standard output and standard error of a command."""
 
     code: int
     out: str
@@ -64,21 +65,22 @@ class Answer:
 
 @dataclass
 class Project:
-    """A folder, which is the working directory, with a configuration and all files it names."""
+    """A folder, the working directory, with a configuration and all files that it names."""
 
     folder: Path
     capture: pytest.CaptureFixture
     contents: dict = field(default_factory=lambda: deepcopy(FILES))
 
     def save(self, file: str) -> None:
+        """Write a YAML file from `contents`."""
         (self.folder / file).write_text(yaml.safe_dump(self.contents[file], sort_keys=False), encoding="utf-8")
 
     def write(self, file: str, content: bytes | str) -> None:
-        """Write a file as it is, whatever it holds."""
+        """Write a file, with any content."""
         (self.folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def restore(self) -> None:
-        """Make everything right."""
+        """Write every file without a mistake."""
         self.contents = deepcopy(FILES)
         for file in self.contents:
             self.save(file)
@@ -89,31 +91,32 @@ class Project:
         """Run a command in this process."""
         self.capture.readouterr()
         code = main(list(arguments))
-        said = self.capture.readouterr()
-        return Answer(code, said.out, said.err)
+        printed = self.capture.readouterr()
+        return Answer(code, printed.out, printed.err)
 
     def check(self) -> Answer:
+        """Run `check` on the configuration."""
         return self.command("check", "--config", "config.yaml")
 
     def refusal(self, *arguments: str) -> str:
-        """The one line, without `error: `, with which a command refuses; `check` by default."""
+        """Run a command that must fail, `check` by default; returns its one-line error without `error: `."""
         answer = self.command(*arguments) if arguments else self.check()
         assert answer.code == 1, answer
-        if arguments[:1] == ("train",):  # may have computed for a while: its bar is above
+        if arguments[:1] == ("train",):  # a progress bar may be above the error
             return the_line(answer.err.splitlines(keepends=True)[-1])
         return the_line(answer.err)
 
 
 def the_line(err: str) -> str:
-    """The text of an error that is one printable line, without its `error: `."""
+    """Check that standard error is one printable error line; returns it without `error: `."""
     assert err.count("\n") == 1 and err.endswith("\n"), err
     line = err[:-1]
     assert line.startswith("error: ") and line.isprintable(), err
     return line.removeprefix("error: ")
 
 
-def save_checkpoint(path: Path, model: dict = MODEL, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Write a checkpoint of a model's dimensions; `changes` replace tensors by name, None leaves one out."""
+def save_weights(path: Path, model: dict = MODEL, **changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Write random weights of a model's dimensions. `changes` replaces tensors by name; None leaves one out."""
     generator = torch.Generator().manual_seed(1)
     shapes = weight_shapes(ModelConfig(**model))
     tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()} | changes
@@ -122,19 +125,20 @@ def save_checkpoint(path: Path, model: dict = MODEL, **changes: torch.Tensor) ->
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    save_checkpoint(path)
+def weights_file(tmp_path_factory) -> Path:
+    """Pretrained weights for the project's one model."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path)
     return path
 
 
 @pytest.fixture
-def project(tmp_path, checkpoint, monkeypatch, capfd) -> Project:
-    """A project in which all is right."""
+def project(tmp_path, weights_file, monkeypatch, capfd) -> Project:
+    """A project without a mistake."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    shutil.copy(checkpoint, folder / "tiny.safetensors")
+    shutil.copy(weights_file, folder / "tiny.safetensors")
     made = Project(folder, capfd)
     made.restore()
     return made
@@ -142,11 +146,11 @@ def project(tmp_path, checkpoint, monkeypatch, capfd) -> Project:
 
 @pytest.fixture
 def unprivileged() -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a command for which file permissions hold, although tests may run as root."""
+    """A function that runs a command to which file permissions apply, even if the tests run as root."""
     prefix = []
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
-            pytest.skip("root reads every file, and setpriv, which drops that right, is not installed")
+            pytest.skip("root can read every file, and setpriv, which removes that right, is not installed")
         prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess:

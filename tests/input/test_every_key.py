@@ -1,4 +1,4 @@
-"""Every key of every configuration file: missing, misspelt, of the wrong type, out of range. Taken from the schema."""
+"""Every key of every configuration file, from the schema: missing, misspelt, of the wrong type, out of range."""
 
 import csv
 import io
@@ -11,14 +11,15 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gpt2_ablations.settings.config import Config, ModelConfig
+from gpt2_ablations.settings.config import Config
 from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.models import ModelConfig
 from gpt2_ablations.settings.published import Published
 from gpt2_ablations.settings.questions import Question
 
 from .conftest import PUBLISHED
 
-# What a hand may write where something else belongs.
+# Values that a user may write where another type is expected.
 VALUES: list[Any] = [
     None,
     True,
@@ -47,18 +48,18 @@ class Key:
 
     Attributes:
         where: the path to the mapping that holds it.
-        shown: how messages name it.
-        place: what messages name in front of it, besides the file.
+        prefix: what error messages name between the file and the key.
     """
 
     file: str
     where: tuple[str, ...]
     name: str
     field: FieldInfo
-    place: str = ""
+    prefix: str = ""
 
     @property
     def shown(self) -> str:
+        """The key as error messages name it."""
         section = self.where if self.file == "config.yaml" else ()
         return ".".join([*section, self.name])
 
@@ -66,11 +67,12 @@ class Key:
         return "-".join([self.file, *self.where, self.name])
 
 
-def keys_of(fields: dict[str, FieldInfo], file: str, where: tuple[str, ...], place: str = "") -> Iterator[Key]:
+def keys_of(fields: dict[str, FieldInfo], file: str, where: tuple[str, ...], prefix: str = "") -> Iterator[Key]:
+    """The keys of a schema, those of nested sections included."""
     for name, field in fields.items():
-        yield Key(file, where, name, field, place)
+        yield Key(file, where, name, field, prefix)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from keys_of(field.annotation.model_fields, file, (*where, name), place)
+            yield from keys_of(field.annotation.model_fields, file, (*where, name), prefix)
 
 
 OPTIONS = Experiment.__pydantic_fields__
@@ -85,7 +87,7 @@ STRICT = ConfigDict(strict=True)
 
 
 def refuses(field: FieldInfo, value: object) -> bool:
-    """Whether the schema itself says that a value is wrong."""
+    """Whether the schema refuses a value."""
     annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     own = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     try:
@@ -96,7 +98,7 @@ def refuses(field: FieldInfo, value: object) -> bool:
 
 
 def out_of_range(annotation: Any) -> Iterator[object]:
-    """Values just outside the limits that an annotation states, wherever in it they stand."""
+    """Values just outside the limits that an annotation states, at any depth."""
     if isinstance(annotation, FieldInfo):
         for part in (annotation.annotation, *annotation.metadata):
             yield from out_of_range(part)
@@ -131,7 +133,7 @@ def holder(project, key: Key) -> dict:
 def refusal(project, key: Key) -> str:
     project.save(key.file)
     line = project.refusal()
-    assert line.startswith(f"{key.file}: {key.place}"), line
+    assert line.startswith(f"{key.file}: {key.prefix}"), line
     assert any(phrase in line for phrase in ADVICE), line
     return line
 
@@ -139,7 +141,7 @@ def refusal(project, key: Key) -> str:
 def test_a_project_without_a_mistake_passes(project):
     answer = project.check()
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "fine: 2 rows, 2 of them selected, with 1 seeds\n"
+    assert answer.out == "OK: 2 rows (2 selected), 1 seed\n"
 
 
 def test_the_files_of_the_tests_hold_every_key(project):
@@ -155,7 +157,7 @@ def test_a_missing_key_is_named(project, key):
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
-def test_a_misspelt_key_is_named_with_what_is_meant(project, key):
+def test_a_misspelt_key_is_named_with_the_allowed_keys(project, key):
     mapping = holder(project, key)
     mapping[f"{key.name}s"] = mapping.pop(key.name, 1)
     line = refusal(project, key)
@@ -166,7 +168,7 @@ def test_a_misspelt_key_is_named_with_what_is_meant(project, key):
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_a_value_of_the_wrong_type_is_named(project, key):
     wrong = [value for value in VALUES if refuses(key.field, value)]
-    assert len(wrong) >= 3, "a key that takes nearly everything checks nothing"
+    assert len(wrong) >= 3, "the key accepts nearly every value, so this would test nothing"
     for value in wrong:
         holder(project, key)[key.name] = value
         line = refusal(project, key)
@@ -174,7 +176,7 @@ def test_a_value_of_the_wrong_type_is_named(project, key):
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
-def test_a_value_out_of_range_is_named_with_what_was_found(project, key):
+def test_a_value_out_of_range_is_named_with_its_key(project, key):
     for value in out_of_range(key.field):
         holder(project, key)[key.name] = value
         line = refusal(project, key)
@@ -215,7 +217,7 @@ def test_a_missing_column_is_named(project, column):
 def test_a_misspelt_or_repeated_column_is_named(project, column):
     misspelt = [f"{name}s" if name == column else name for name in HEADER]
     assert f"unknown column '{column}s'; did you mean '{column}'?" in published(project, misspelt, LINE)
-    assert f"column '{column}' stands twice" in published(project, [*HEADER, column], [*LINE, "1"])
+    assert f"duplicate column '{column}'; keep one of the two" in published(project, [*HEADER, column], [*LINE, "1"])
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -224,9 +226,9 @@ def test_a_wrong_cell_is_named_with_its_line(project, column):
     wrong = ["x", "nan", "inf", "-1", "1e400"] if number else [""] if column == "row" else []
     for cell in wrong:
         line = published(project, HEADER, [*LINE[:index], cell, *LINE[index + 1 :]])
-        assert line.startswith(f"published.csv: line 2: {column} is {cell!r}; it must "), line
+        assert line.startswith(f"published.csv: line 2: {column} is {cell!r}; allowed: "), line
 
 
-def test_a_line_with_a_field_too_few_and_a_row_that_stands_twice_are_named(project):
+def test_a_line_with_a_missing_field_and_a_duplicate_row_are_named(project):
     assert "line 2: 8 fields, the first line has 9" in published(project, HEADER, LINE[:-1])
-    assert "line 3: row 1 stands twice; keep one of the two" in published(project, HEADER, LINE, LINE)
+    assert "line 3: duplicate row 1; keep one of the two" in published(project, HEADER, LINE, LINE)

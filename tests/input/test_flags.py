@@ -1,15 +1,13 @@
-"""The command line's own mistakes: each flag unknown, without value, of the wrong type or out of range."""
+"""Mistakes on the command line: flags that are unknown, without a value, of the wrong type or out of range."""
 
 import json
-from dataclasses import fields
 
 import pytest
-
-from gpt2_ablations.settings.experiment import Experiment
 
 from .conftest import Project, the_line
 from .test_every_key import OPTIONS, out_of_range, refuses
 
+SWITCHES = [name for name, field in OPTIONS.items() if field.annotation is bool]
 WORDS = ["", "x", "1.5", "nan", "inf", "-1", "0", "1e400", "9" * 5000]
 
 
@@ -18,12 +16,13 @@ def flag(name: str, text: str) -> list[str]:
 
 
 def train(project: Project, *arguments: str) -> str:
+    """The error of a `train` command that must fail and write nothing."""
     line = project.refusal("train", "--model_size=tiny", *arguments, "--config", "config.yaml")
     assert not (project.folder / "results").exists()
     return line
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Experiment) if field.type is not bool])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SWITCHES])
 def test_a_value_that_is_not_allowed_is_named(project, name):
     values = [str(value) for value in out_of_range(OPTIONS[name])] + WORDS
     texts = isinstance(OPTIONS[name].default, str) and name != "context_length"
@@ -44,7 +43,7 @@ def _as_number(text: str) -> object:
     return text
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Experiment) if field.type is not bool])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SWITCHES])
 def test_a_flag_without_its_value_or_misspelt_is_named(project, name):
     assert (
         train(project, f"--{name}")
@@ -52,10 +51,10 @@ def test_a_flag_without_its_value_or_misspelt_is_named(project, name):
         + ("/--last_token_pos" if name == "trainable_token_pos" else "")
         + ": expected one argument; see --help"
     )
-    assert train(project, f"--{name}s=1") == f"gpt2_ablations: unrecognized arguments: --{name}s=1; see --help"
+    assert train(project, f"--{name}s=1") == f"gpt2-ablations: unrecognized arguments: --{name}s=1; see --help"
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Experiment) if field.type is bool])
+@pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_takes_no_value(project, name):
     assert f"argument --{name}: ignored explicit argument 'yes'" in train(project, f"--{name}=yes")
 
@@ -65,16 +64,16 @@ def test_a_switch_takes_no_value(project, name):
     [
         (["--model_size=gpt5"], "train: model_size is 'gpt5', not in models.yaml; allowed: tiny"),
         (["--no_padding"], "train: no_padding needs batch_size 1, found batch_size 8"),
-        (["--average_embeddings", "--last_token_pos=flexible"], "keep one of the two"),
+        (["--average_embeddings", "--last_token_pos=flexible"], "keep one of them"),
         (["--context_length=65"], "train: context_length is 65; tiny has 64 positions"),
-        (["--seed=-5"], "train: argument --seed: '-5' is no seed; allowed: 0 to 9223372036854775807"),
-        (["--seed=9223372036854775808"], "is no seed; allowed"),
-        (["--seed=x"], "is no seed; allowed"),
-        (["--row=a/b"], "argument --row: 'a/b' is no row id; use up to 64 letters"),
+        (["--seed=-5"], "train: argument --seed: invalid seed '-5': expected 0 to 9223372036854775807"),
+        (["--seed=9223372036854775808"], "invalid seed '9223372036854775808': expected 0 to"),
+        (["--seed=x"], "invalid seed 'x': expected 0 to"),
+        (["--row=a/b"], "argument --row: invalid row id 'a/b': expected 1 to 64 letters"),
         (["extra"], "unrecognized arguments: extra"),
     ],
 )
-def test_what_contradicts_or_is_out_of_range_is_named(project, arguments, message):
+def test_flags_that_contradict_each_other_or_are_out_of_range_are_named(project, arguments, message):
     assert message in train(project, *arguments)
 
 
@@ -86,7 +85,7 @@ def test_what_contradicts_or_is_out_of_range_is_named(project, arguments, messag
         (["fetch_weights", "--config", "config.yaml"], "the following arguments are required: --model"),
         (
             ["fetch_weights", "--config", "config.yaml", "--model", "tinny"],
-            "fetch_weights: model is 'tinny', not in models.yaml; did you mean 'tiny'?",
+            "fetch-weights: model is 'tinny', not in models.yaml; did you mean 'tiny'?",
         ),
         (["draw_rows", "--config", "config.yaml", "--row", "7"], "row '7' is not in rows.yaml; allowed: 1, 2"),
         (["extract_features", "--config", "config.yaml", "--output", "f", "--spec", "{"], "--spec is '{', not valid"),
@@ -98,13 +97,13 @@ def test_what_contradicts_or_is_out_of_range_is_named(project, arguments, messag
         (["check", "--config", "absent.yaml"], "absent.yaml: no such file"),
     ],
 )
-def test_other_commands_name_what_is_wrong_too(project, arguments, message):
+def test_mistakes_in_the_arguments_of_other_commands_are_named(project, arguments, message):
     answer = project.command(*arguments)
     assert answer.code == 1 and message in the_line(answer.err)
     assert not (project.folder / "f").exists()
 
 
-def test_an_output_that_is_a_file_is_known_before_the_training(project):
+def test_an_output_that_is_a_file_is_refused_before_training(project):
     for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
         assert project.command(*command.split(), "--config", "config.yaml").code == 0
     project.write("taken", "a file")
@@ -113,7 +112,7 @@ def test_an_output_that_is_a_file_is_known_before_the_training(project):
     assert (project.folder / "taken").read_text() == "a file"
 
 
-def test_features_of_another_row_are_refused(project):
+def test_a_feature_file_that_is_missing_or_damaged_is_refused(project):
     for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
         assert project.command(*command.split(), "--config", "config.yaml").code == 0
     rows = ["train", "--model_size=tiny", "--num_epochs=1", "--config", "config.yaml", "--features"]

@@ -1,4 +1,4 @@
-"""Fuzzed configurations and messages files: either all is well, or one clear message. Nothing in between."""
+"""Random changes of configurations and messages files: each is accepted, or refused with one line."""
 
 import os
 import shutil
@@ -82,24 +82,25 @@ OPTIONS = [
 
 @st.composite
 def changed(draw: st.DrawFn, content: dict) -> dict:
-    """A mapping of which one place, at any depth, is set, removed or renamed."""
+    """A mapping in which one key, at any depth, is set, added, removed or renamed."""
     content = deepcopy(content)
-    place = content
+    mapping = content
     while True:
-        deeper = [value for value in place.values() if isinstance(value, dict) and value]
+        deeper = [value for value in mapping.values() if isinstance(value, dict) and value]
         if not deeper or draw(st.booleans()):
             break
-        place = draw(st.sampled_from(deeper))
-    known = st.sampled_from([*place, *" ".join(OPTIONS).split()])
+        mapping = draw(st.sampled_from(deeper))
+    known = st.sampled_from([*mapping, *" ".join(OPTIONS).split()])
     match draw(st.sampled_from(["set", "set", "set", "add", "remove", "rename"])):
         case "set":
-            place[draw(known)] = draw(VALUES)
+            mapping[draw(known)] = draw(VALUES)
         case "add":
-            place[draw(st.text(max_size=8) | st.sampled_from([*KNOWN, *WORDS]))] = draw(VALUES)
-        case "remove" if place:
-            del place[draw(st.sampled_from(list(place)))]
-        case "rename" if place:
-            place[draw(st.text(max_size=8) | st.sampled_from(KNOWN))] = place.pop(draw(st.sampled_from(list(place))))
+            mapping[draw(st.text(max_size=8) | st.sampled_from([*KNOWN, *WORDS]))] = draw(VALUES)
+        case "remove" if mapping:
+            del mapping[draw(st.sampled_from(list(mapping)))]
+        case "rename" if mapping:
+            renamed = draw(st.text(max_size=8) | st.sampled_from(KNOWN))
+            mapping[renamed] = mapping.pop(draw(st.sampled_from(list(mapping))))
     return content
 
 
@@ -108,7 +109,7 @@ SYNTAX = [b"\n", b"\t", b": ", b"- ", b"&a ", b"*a", b"{", b'"', b"'"]
 
 @st.composite
 def damaged(draw: st.DrawFn, text: bytes) -> bytes:
-    """A text with some bytes of it replaced, inserted or cut out."""
+    """A text with some bytes replaced, inserted or removed."""
     content = bytearray(text)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
@@ -119,7 +120,7 @@ def damaged(draw: st.DrawFn, text: bytes) -> bytes:
 
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, bytes]:
-    """The files of a configuration: one or two of them changed in structure, or damaged as text."""
+    """One or two files of a configuration, changed in structure or damaged as text."""
     files = {}
     for name in draw(st.lists(st.sampled_from([*FILES, "published.csv"]), min_size=1, max_size=2, unique=True)):
         if name == "published.csv":
@@ -141,7 +142,7 @@ def write_files(project: Project, files: dict[str, bytes]) -> None:
 
 @FUZZ
 @given(configurations())
-def test_a_configuration_is_right_or_refused_with_one_line(project, files):
+def test_a_configuration_is_accepted_or_refused_with_one_line(project, files):
     write_files(project, files)
     before = sorted(os.listdir(project.folder))
     answer = project.check()
@@ -149,21 +150,21 @@ def test_a_configuration_is_right_or_refused_with_one_line(project, files):
     if answer.code:
         assert the_line(answer.err) and "p@host" not in answer.err and answer.out == ""
         return
-    assert answer.out.startswith("fine: ") and answer.err == ""
-    # What `check` calls fine, the workflow can plan and the command line can say.
-    plan = make_workflow(
+    assert answer.out.startswith("OK: ") and answer.err == ""
+    # What `check` accepts, the workflow can plan and the command line can express.
+    workflow = make_workflow(
         yaml.safe_load((project.folder / "config.yaml").read_text()), [str(project.folder / "config.yaml")]
     )
-    for row, experiment in plan.experiments.items():
+    for row, experiment in workflow.experiments.items():
         assert experiment_from_flags(parse(["train", *experiment.flags(), f"--row={row}"])) == experiment
-        for seed in plan.config.seeds:
-            plan.features(row, seed)
-        assert plan.run_files(row)
+        for seed in workflow.config.seeds:
+            workflow.feature_files(row, seed)
+        assert workflow.run_files(row)
 
 
 @settings(parent=FUZZ, max_examples=max(3, fuzz_cases() // 100))
 @given(configurations())
-def test_the_real_command_line_answers_as_in_process(project, files):
+def test_the_command_line_in_a_process_of_its_own_gives_the_same_result(project, files):
     write_files(project, files)
     command = [sys.executable, "-m", "gpt2_ablations", "check", "--config", "config.yaml"]
     done = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
@@ -182,7 +183,7 @@ PLAIN = "".join(f"ham\tsee you at {i}\nspam\twin a prize {i}\n" for i in range(1
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
-    """A messages file that is nearly right."""
+    """A messages file that is valid or nearly so."""
     lines = ["".join(line) for line in draw(st.lists(LINE, max_size=6))]
     text = draw(st.sampled_from([PLAIN, PLAIN, PLAIN, ""])) + "\n".join(lines)
     content = text.encode(draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16"])), errors="replace")
@@ -190,7 +191,7 @@ def messages(draw: st.DrawFn) -> bytes:
 
 
 def prepare(project: Project, content: bytes) -> str | None:
-    """Split and tokenize; the line of a refusal, None if all went well."""
+    """Fetch, split and tokenize; returns the one-line error, None if there was none."""
     shutil.rmtree(project.folder / "results", ignore_errors=True)
     project.write("messages.tsv", content)
     for command in ("fetch_messages", "split_messages", "tokenize"):

@@ -1,4 +1,4 @@
-"""Messages files that are none, each with one line, and nothing made of them."""
+"""Invalid messages files: each is refused with one line, and no split is written."""
 
 import os
 
@@ -10,7 +10,7 @@ GOOD = "".join(f"ham\tsee you at {i}\nspam\twin a prize {i}\n" for i in range(20
 
 
 def split(project: Project, content: bytes) -> str:
-    """The line with which the file is refused, the same whether `check` or the job finds it."""
+    """The one-line error for a messages file. It is the same from `check` and from the job."""
     project.write("messages.tsv", content)
     checked = project.refusal()
     fetched = project.command("fetch_messages", "--config", "config.yaml")
@@ -27,36 +27,36 @@ def split(project: Project, content: bytes) -> str:
     [
         (b"", "an empty file"),
         (b"\n\n\n", "the file is empty; expected lines of a label, a tab and a message"),
-        (b"eggs\thello\n" + GOOD, "message 1 has the label 'eggs'; allowed: ham, spam"),
-        (GOOD + b"Ham\thello\n", "message 41 has the label 'Ham'; allowed: ham, spam"),
-        (GOOD + b"ham hello\n", "message 41 has the label 'ham hello'; allowed: ham, spam"),
-        (GOOD + b"ham\t\n", "message 41 is empty; give it a text or remove the line"),
-        (GOOD + b"spam\n", "message 41 is empty; give it a text or remove the line"),
-        (GOOD + b"spam\t  \n", "message 41 is empty; give it a text or remove the line"),
+        (b"eggs\thello\n" + GOOD, "example 1 has the label 'eggs'; allowed: ham, spam"),
+        (GOOD + b"Ham\thello\n", "example 41 has the label 'Ham'; allowed: ham, spam"),
+        (GOOD + b"ham hello\n", "example 41 has the label 'ham hello'; allowed: ham, spam"),
+        (GOOD + b"ham\t\n", "example 41 is empty; give it a text or remove the line"),
+        (GOOD + b"spam\n", "example 41 is empty; give it a text or remove the line"),
+        (GOOD + b"spam\t  \n", "example 41 is empty; give it a text or remove the line"),
         (GOOD + "ham\tcafé\n".encode("latin-1"), "is not UTF-8; save the file as UTF-8"),
         (GOOD.decode().encode("utf-16"), "is not UTF-8; save the file as UTF-8"),
-        (b"ham\thello\n" * 50, "50 ham and 0 spam messages; at least 10 of each are needed"),
-        (b"spam\thello\n" * 50, "0 ham and 50 spam messages; at least 10 of each are needed"),
-        (GOOD[: GOOD.index(b"ham\tsee you at 9")], "9 ham and 9 spam messages; at least 10 of each are needed"),
-        (b"\x00" * 100, "message 1 "),
+        (b"ham\thello\n" * 50, "50 ham and 0 spam examples; at least 10 of each are needed"),
+        (b"spam\thello\n" * 50, "0 ham and 50 spam examples; at least 10 of each are needed"),
+        (GOOD[: GOOD.index(b"ham\tsee you at 9")], "9 ham and 9 spam examples; at least 10 of each are needed"),
+        (b"\x00" * 100, "example 1 "),
         (b"<!DOCTYPE html><html></html>", "an HTML page in place of the file"),
         (b"PK\x03\x04 half a zip", "a damaged zip: its end is missing"),
     ],
 )
-def test_a_file_that_is_no_list_of_messages_is_refused(project, content, message):
+def test_a_file_without_valid_messages_is_refused(project, content, message):
     assert message in split(project, content)
 
 
-def test_a_line_of_too_many_fields_is_refused_rather_than_cut(project):
+def test_a_line_with_too_many_fields_is_refused(project):
     assert "Expected 2 fields in line 41, saw 3" in split(project, GOOD + b"ham\tone\ttwo\n")
     assert "more than two columns in line 1" in split(project, b"ham\tone\ttwo\n" + GOOD)
 
 
-def test_a_quote_that_is_never_closed_is_refused(project):
+def test_an_unclosed_quote_is_refused(project):
     assert "not a tab-separated file (" in split(project, GOOD + b'ham\t"never closed\n' + GOOD)
 
 
-def test_a_folder_in_place_of_the_messages_is_named(project):
+def test_a_folder_instead_of_a_messages_file_is_named(project):
     (project.folder / "messages.tsv").unlink()
     (project.folder / "messages.tsv").mkdir()
     for arguments in ([], ["fetch_messages", "--config", "config.yaml"]):
@@ -67,14 +67,15 @@ def test_a_folder_in_place_of_the_messages_is_named(project):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that opens and cannot be read")
-def test_a_file_that_breaks_while_it_is_read_is_named(project):
+def test_a_file_that_fails_while_it_is_read_is_named(project):
     project.contents["config.yaml"]["dataset"]["sources"] = ["/proc/self/mem"]
     project.save("config.yaml")
     for arguments in ([], ["fetch_messages", "--config", "config.yaml"]):
         assert "/proc/self/mem: cannot be read (Input/output error)" in project.refusal(*arguments)
 
 
-def tokenize(project: Project, content: bytes) -> None:
+def prepare(project: Project, content: bytes) -> None:
+    """Make the inputs of `train`, with these messages."""
     project.write("messages.tsv", content)
     for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
         answer = project.command(*command.split(), "--config", "config.yaml")
@@ -84,33 +85,33 @@ def tokenize(project: Project, content: bytes) -> None:
 LONG = GOOD + b"".join(b"%b\t%b\n" % (label, b"x" * 65) for label in (b"ham", b"spam") for _ in range(40))
 
 
-def test_a_message_over_the_models_positions_is_named_where_nothing_is_cut(project):
-    tokenize(project, LONG)
+def test_a_message_longer_than_the_models_positions_is_named_if_the_row_does_not_cut(project):
+    prepare(project, LONG)
     flags = ["--model_size=tiny", "--no_padding", "--batch_size=1", "--config", "config.yaml"]
     line = project.refusal("train", *flags)
-    assert "has 65 tokens and no_padding never cuts; tiny has 64 positions; shorten the message or drop" in line
+    assert "has 65 tokens and no_padding never cuts; tiny has 64 positions; shorten the text or drop" in line
     line = project.refusal("train", "--model_size=tiny", "--config", "config.yaml")
-    assert "the longest message has 65 tokens; tiny has 64 positions; set context_length to an integer up to 64" in line
+    assert "the longest example has 65 tokens; tiny has 64 positions; set context_length to an integer up to 64" in line
     assert project.command("train", "--model_size=tiny", "--context_length=64", "--config", "config.yaml").code == 0
 
 
-def test_a_batch_over_the_training_messages_is_named(project):
-    tokenize(project, GOOD)
+def test_a_batch_size_over_the_number_of_training_messages_is_named(project):
+    prepare(project, GOOD)
     line = project.refusal("train", "--model_size=tiny", "--batch_size=29", "--config", "config.yaml")
-    assert line == "batch_size is 29 and there are 28 training messages: no whole batch; allowed: 1 to 28"
+    assert line == "batch_size is 29 and there are 28 training examples: no whole batch; allowed: 1 to 28"
 
 
 @pytest.mark.parametrize("content", [b"", b"Label\n1\n", b"Label,Text\nx,y\n", b"Label,Text\n2,y\n", b"\xff\xfe"])
-def test_a_split_that_somebody_changed_is_named(project, content):
-    tokenize(project, GOOD)
+def test_a_damaged_split_is_named(project, content):
+    prepare(project, GOOD)
     (project.folder / "results" / "dataset" / "test.csv").write_bytes(content)
     line = project.refusal("tokenize", "--config", "config.yaml")
     assert line.startswith("results/dataset/test.csv: ") and "delete it and run again" in line
 
 
 @pytest.mark.parametrize("content", [b"", bytes(100), b"{}"])
-def test_tokens_that_are_damaged_are_named(project, content):
-    tokenize(project, GOOD)
+def test_damaged_tokens_are_named(project, content):
+    prepare(project, GOOD)
     (project.folder / "results" / "dataset" / "tokens.safetensors").write_bytes(content)
     for layers in ("last_block", "all"):
         line = project.refusal("train", "--model_size=tiny", f"--trainable_layers={layers}", "--config", "config.yaml")

@@ -1,4 +1,4 @@
-"""Nothing that is read can run: no pickle, no unsafe YAML, no shell that a configuration reaches unquoted."""
+"""No input can run code: no pickle, no unsafe YAML, no unquoted value in a shell command."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 
 SOURCES = sorted((CHECKOUT / "src").rglob("*.py"))
 RULES = [CHECKOUT / "Snakefile", *sorted((CHECKOUT / "workflow" / "rules").glob("*.smk"))]
-# Modules that unpickle, and functions of others that do so, or that run text or make a shell of it.
+# Modules that unpickle; functions that unpickle, run code or start a shell.
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads"}
 CALLS |= {"torch.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load", "subprocess.getoutput"}
@@ -21,7 +21,7 @@ METHODS = {"read_pickle", "to_pickle", "load_all", "unsafe_load", "unsafe_load_a
 
 
 def dotted(node: ast.AST) -> str:
-    """`torch.load` of the expression that is called; the last name alone if an object has no plain one."""
+    """The dotted name of a called expression, such as `torch.load`; its last part alone if the object has no name."""
     if isinstance(node, ast.Attribute):
         before = dotted(node.value)
         return f"{before}.{node.attr}" if before else node.attr
@@ -29,7 +29,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def dangers(text: str) -> Iterator[str]:
-    """What in a source text could run what it reads."""
+    """The names in a source text that could run what they read."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name.partition(".")[0] in MODULES)
@@ -51,7 +51,7 @@ def dangers(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.stem)
-def test_nothing_that_is_read_is_run(file):
+def test_no_module_can_run_what_it_reads(file):
     assert list(dangers(file.read_text())) == []
 
 
@@ -71,12 +71,12 @@ def test_nothing_that_is_read_is_run(file):
         "eval(text)",
     ],
 )
-def test_what_would_run_it_is_found(text):
+def test_code_that_could_run_its_input_is_found(text):
     assert list(dangers(text))
 
 
-def test_the_strict_loader_makes_nothing_but_plain_values():
-    tree = ast.parse((CHECKOUT / "src" / "gpt2_ablations" / "settings" / "yaml_files.py").read_text())
+def test_the_yaml_loader_is_a_safe_loader():
+    tree = ast.parse((CHECKOUT / "src" / "gpt2_ablations" / "settings" / "schema" / "yaml_files.py").read_text())
     (loader,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "_StrictLoader")
     assert [dotted(base) for base in loader.bases] == ["yaml.SafeLoader"]
 
@@ -87,7 +87,7 @@ def placeholders(file: Path) -> list[str]:
     return [name for command in commands for name in re.findall(r"\{([^{}]*)\}", command)]
 
 
-# A wildcard that can be nothing but letters, digits, '_' and '-': see `wildcard_constraints`.
+# `wildcard_constraints` limits these to letters, digits, '_' and '-'.
 PLAIN = {"wildcards.row", "wildcards.seed"}
 
 
@@ -96,11 +96,11 @@ def test_every_value_in_a_shell_command_is_quoted(file):
     assert [name for name in placeholders(file) if not name.endswith(":q") and name not in PLAIN] == []
 
 
-def test_shell_commands_are_found():
+def test_the_values_of_shell_commands_are_found():
     assert {"log:q", "wildcards.row", "params.flags:q"} <= {name for file in RULES for name in placeholders(file)}
 
 
-def test_no_rule_runs_code_of_its_own():
+def test_rules_have_shell_commands_only():
     for file in RULES:
         assert not re.search(r"^    (run|script|notebook|wrapper):", file.read_text(), flags=re.MULTILINE), file
 
@@ -117,18 +117,18 @@ def test_no_rule_runs_code_of_its_own():
         ("a\nb\x1b[31mc", "a?b?[31mc"),
     ],
 )
-def test_an_error_shows_no_secret_and_stays_in_its_line(text, shown):
+def test_an_error_is_one_line_without_secrets(text, shown):
     assert str(InputError(text)) == shown
 
 
-def test_parameters_that_are_printed_hold_no_secret_and_still_tell_sources_apart():
+def test_printed_parameters_hold_no_secret_and_differ_by_source():
     one, other = sources_as_parameters(["https://u:hush@host/file", "https://u:hash@host/file"])
     assert one != other and one.startswith("https://host/file ") and "hush" not in one
     assert sources_as_parameters(["data/file", "https://host/file"]) == ["data/file", "https://host/file"]
 
 
 @pytest.mark.parametrize("key", ["results", "dataset", "tokenizer", "rows", "seeds", "published"])
-def test_an_address_in_the_wrong_place_shows_no_secret(project, key):
+def test_an_address_under_a_wrong_key_shows_no_secret(project, key):
     for value in ("https://user:hush@host/file?key=hush", ["https://user:hush@host/file?key=hush", {}]):
         project.contents["config.yaml"][key] = value
         project.save("config.yaml")

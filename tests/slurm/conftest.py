@@ -1,4 +1,4 @@
-"""A SLURM lab for this folder's tests, and workshops whose jobs run in it."""
+"""A SLURM lab for the tests of this folder, and workshops whose jobs run in it."""
 
 import contextlib
 import signal
@@ -13,7 +13,7 @@ import pytest
 from tests.slurm.lab import NODES, Lab, kill, lacking, wait_until
 from tests.workflow.conftest import Workshop, make_workshop
 
-# What a cluster's user edits in the profile, and what makes the answers come sooner here.
+# What the user of a cluster edits in the profile, and settings that shorten the waiting here.
 LAB_ARGUMENTS = (
     *("--workflow-profile", "workflow/profiles/slurm", "--jobs", "4", "--latency-wait", "10"),
     *("--default-resources", "slurm_account=lab", "slurm_partition=cpu", "mem_mb=1500", "runtime=10"),
@@ -23,7 +23,7 @@ LAB_ARGUMENTS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark this folder's tests, and no others."""
+    """Mark the tests of this folder only."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.slurm)
@@ -51,7 +51,7 @@ class Cluster(Workshop):
 
     @contextlib.contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen]:
-        """Snakemake running here, with jobs in SLURM; killed at the end if it is still there."""
+        """Snakemake running here, with jobs in SLURM; killed at the end if it still runs."""
         running = subprocess.Popen(
             self.command_line(*arguments),
             cwd=self.folder,
@@ -68,7 +68,7 @@ class Cluster(Workshop):
                 running.communicate()
 
     def training(self, row: str) -> list[psutil.Process]:
-        """The processes that train a row, in this folder, the oldest first."""
+        """The processes that train a row in this folder, the oldest first."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -80,7 +80,7 @@ class Cluster(Workshop):
         return sorted(found, key=psutil.Process.create_time)
 
     def wait_for_training(self, row: str, count: int = 1, seconds: float = 120) -> list[psutil.Process]:
-        """Wait until a row is being trained, by `count` processes at the same time; the oldest first."""
+        """Wait until `count` processes train a row at the same time; returns them, the oldest first."""
 
         def found() -> list[psutil.Process] | None:
             processes = self.training(row)
@@ -94,7 +94,7 @@ def _lab() -> Iterator[Lab]:
     if reason := lacking():
         pytest.skip(reason)
     lab = Lab()
-    # Ended from outside, pytest would leave the daemons behind.
+    # Without this handler, a terminated pytest would leave the daemons running.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     try:
         lab.start()

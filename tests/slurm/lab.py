@@ -1,4 +1,4 @@
-"""A SLURM of two nodes on this machine, with GPUs that are pretended: started, watched and stopped."""
+"""A SLURM of two nodes on this machine, with pretended GPUs: starts, watches and stops it."""
 
 import contextlib
 import importlib.util
@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 
 NODES = ("node1", "node2")
-CARDS_A_NODE = 2
+GPUS_PER_NODE = 2
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
-# A job's steps look for their configuration here: they do not inherit SLURM_CONF.
+# The steps of a job read their configuration here, because they do not inherit SLURM_CONF.
 SYSTEM_FOLDER = Path("/etc/slurm")
 PREFIX = "gpt2-ablations-slurm-"
 
@@ -79,15 +79,15 @@ def lacking() -> str | None:
 
 
 def find(program: str) -> str | None:
-    """Where a program is; daemons lie where a user's PATH may not lead."""
+    """The path of a program. Daemons are in folders that may not be in a user's PATH."""
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> object:
-    """Poll a condition until it holds; returns what it gave.
+    """Poll a condition until it is true; returns its value.
 
     Raises:
-        TimeoutError: it did not hold in time.
+        TimeoutError: it was not true in time.
     """
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -101,7 +101,7 @@ class Lab:
     """A running SLURM: partitions `cpu` and `gpu`, both of node1 and node2, each of 4 CPUs, 8000 MB and 2 GPUs."""
 
     def __init__(self) -> None:
-        # munged wants a path to its socket that everybody may pass.
+        # munged requires that every user may enter the folder of its socket.
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.folder.chmod(0o755)
         self.cluster = f"lab{os.getpid()}"
@@ -112,7 +112,7 @@ class Lab:
 
         Raises:
             FileExistsError: this machine has a SLURM of its own.
-            TimeoutError: a daemon does not come up.
+            TimeoutError: a daemon does not start.
         """
         self._configure()
         self._start_munged()
@@ -130,7 +130,7 @@ class Lab:
         pid_files = [self.folder / "run" / f"slurmd-{node}.pid" for node in NODES]
         pid_files += [self.folder / "run" / "slurmctld.pid", self.folder / "munge" / "pid"]
         end([process for file in pid_files if (process := _process(file))])
-        # Those of a job that started meanwhile.
+        # A job may have started meanwhile.
         kill(self.job_processes())
         for link in self._links:
             link.unlink(missing_ok=True)
@@ -141,27 +141,27 @@ class Lab:
         self._daemon("slurmd", "-N", node)
 
     def kill_node(self, node: str) -> None:
-        """As if its plug was pulled: the node's daemon and all processes of its jobs die at once."""
+        """Kill the node's daemon and all processes of its jobs at once, as a power failure does."""
         daemon = _process(self.folder / "run" / f"slurmd-{node}.pid")
         kill([*filter(None, [daemon]), *self.job_processes(node)])
 
     def start_requeued(self, seconds: float = 90) -> None:
-        """Wait until a lost node's job is back in the queue, and spare it the two minutes that SLURM makes it wait."""
+        """Wait until the job of a lost node is queued again, and start it without SLURM's delay of two minutes."""
         waiting = wait_until(
             lambda: [job["JobId"] for job in self.jobs() if job["JobState"] == "PENDING" and job["Restarts"] != "0"],
             seconds,
-            "a job is back in the queue",
+            "a job is queued again",
         )
         for job in waiting:
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True, timeout=30)
 
     def node_states(self) -> dict[str, str]:
-        """The state of each node: `idle`, `mixed`, `down` ..., with a `*` where it does not answer."""
+        """The state of each node: `idle`, `mixed`, `down` …; a `*` follows if the node does not answer."""
         done = subprocess.run(["sinfo", "-hN", "-p", "cpu", "-o", "%N %T"], capture_output=True, text=True, timeout=30)
         return dict(line.split() for line in done.stdout.splitlines()) if done.returncode == 0 else {}
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs since the start: what `scontrol show job` says of each."""
+        """All jobs since the start: the fields that `scontrol show job` prints, for each."""
         shown = subprocess.run(["scontrol", "-o", "show", "job"], capture_output=True, text=True, timeout=30)
         found = []
         for line in shown.stdout.splitlines():
@@ -170,11 +170,11 @@ class Lab:
         return [job for job in found if "JobId" in job]
 
     def jobs_in(self, folder: Path, rule: str | None = None, row: str | None = None) -> list[dict[str, str]]:
-        """The jobs submitted in a folder, the first one first, each with its `Rule`; of one rule or one row."""
+        """The jobs submitted in a folder, of one rule or one row if given, in order, each with its `Rule`."""
         found = []
         for job in self.jobs():
             if job["WorkDir"] == str(folder):
-                # Snakemake writes it: rule_train_wildcards_ROW_SEED.
+                # Snakemake writes this comment: rule_train_wildcards_ROW_SEED.
                 name, _, wildcards = job["Comment"].removeprefix("rule_").partition("_wildcards_")
                 if rule in (None, name) and row in (None, wildcards.rsplit("_", 1)[0]):
                     found.append(job | {"Rule": name})
@@ -189,7 +189,7 @@ class Lab:
         wait_until(lambda: not self.busy_jobs(), seconds, "no job is left")
 
     def job_processes(self, node: str | None = None) -> list[psutil.Process]:
-        """The processes of this lab's jobs, on one node or on all, with SLURM's own that hold them."""
+        """The processes of this lab's jobs, on one node or on all, with the slurmstepd processes that hold them."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -201,7 +201,7 @@ class Lab:
         return found
 
     def _node_of_holder(self, process: psutil.Process) -> str | None:
-        """The node whose job this slurmstepd holds, told by its socket."""
+        """The node whose job this slurmstepd holds, found by its socket."""
         if process.name() != "slurmstepd" or process.cwd() != str(self.folder / "log"):
             return None
         sockets = [Path(connection.laddr) for connection in process.net_connections("unix") if connection.laddr]
@@ -219,12 +219,12 @@ class Lab:
         gres = []
         nodes = []
         for number, (name, port) in enumerate(zip(NODES, ports[1:])):
-            first = number * CARDS_A_NODE
-            for gpu in range(first, first + CARDS_A_NODE):
+            first = number * GPUS_PER_NODE
+            for gpu in range(first, first + GPUS_PER_NODE):
                 # SLURM refuses plain files as devices; this one is /dev/null under another name.
                 os.mknod(self.folder / "dev" / f"nvidia{gpu}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-            gres.append(f"NodeName={name} Name=gpu File={self.folder}/dev/nvidia[{first}-{first + CARDS_A_NODE - 1}]")
-            nodes.append(NODE.format(name=name, host=host, port=port, gpus=CARDS_A_NODE))
+            gres.append(f"NodeName={name} Name=gpu File={self.folder}/dev/nvidia[{first}-{first + GPUS_PER_NODE - 1}]")
+            nodes.append(NODE.format(name=name, host=host, port=port, gpus=GPUS_PER_NODE))
         self._install(
             "slurm.conf",
             SLURM_CONF.format(
@@ -264,7 +264,7 @@ class Lab:
 
 
 def end(processes: list[psutil.Process], seconds: float = 10) -> None:
-    """Ask processes to end, wait, and kill those that are still there."""
+    """Terminate processes, wait, and kill those that still run."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -272,7 +272,7 @@ def end(processes: list[psutil.Process], seconds: float = 10) -> None:
 
 
 def kill(processes: list[psutil.Process], seconds: float = 10) -> None:
-    """Kill processes and wait until they are gone."""
+    """Kill processes and wait for their end."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -280,7 +280,7 @@ def kill(processes: list[psutil.Process], seconds: float = 10) -> None:
 
 
 def _process(pid_file: Path) -> psutil.Process | None:
-    """The process whose id a file holds, if it runs."""
+    """The process whose id a file holds; None if it does not run."""
     try:
         return psutil.Process(int(pid_file.read_text()))
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):

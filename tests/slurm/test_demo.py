@@ -1,11 +1,11 @@
-"""The demo's table, row by row in SLURM."""
+"""The demo in SLURM."""
 
 from tests.conftest import run_snakemake
 from tests.slurm.tables import numbers
 from tests.workflow.conftest import make_workshop
 
 
-def test_the_demo_s_table_is_the_one_made_without_slurm(lab, cluster, tmp_path):
+def test_the_table_of_the_demo_is_the_same_with_and_without_slurm(lab, cluster, tmp_path):
     cluster.configfile = "config/demo.yaml"
     cluster.run()
     here = make_workshop(tmp_path / "here").folder

@@ -1,4 +1,4 @@
-"""What the profile asks for, seen on a machine without a GPU: a login node."""
+"""The resources of jobs under the profile, on a login node."""
 
 import re
 from importlib.util import find_spec
@@ -12,8 +12,8 @@ PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
-def test_a_login_node_s_own_gpus_do_not_count(workshop, device, gpus):
-    """Whatever this machine has: a job asks for a GPU unless the table is for the CPU."""
+def test_the_gpus_of_a_login_node_do_not_count(workshop, device, gpus):
+    """On any machine, a job asks for one GPU unless the device is the CPU."""
     workshop.override(device=device)
     printed = workshop.run(*PROFILE, "--dry-run").stdout
     jobs = re.findall(r"rule (extract_features|train):.*?resources: ([^\n]*)", printed, flags=re.DOTALL)

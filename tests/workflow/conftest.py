@@ -1,4 +1,4 @@
-"""A workshop: a copy of this checkout with two-second inputs, in which Snakemake really runs."""
+"""A workshop: a copy of this checkout with inputs of two seconds, in which Snakemake runs."""
 
 import os
 import re
@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import save_file
 
 from gpt2_ablations.gpt2.weights import weight_shapes
-from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT, environment, write_yaml
 
-# Made again from finished rows in seconds, whenever one changes.
+# These rules run again in seconds whenever a finished row changes.
 REPORTS = {"all", "compare", "interpret", "draw", "draw_rows", "pages"}
 DIMENSIONS = {"n_layer": 3, "n_head": 2, "n_embd": 8, "n_positions": 64}
 
@@ -38,13 +38,13 @@ class Workshop:
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        """As `snakemake`, and it must succeed."""
+        """As `snakemake`; it must succeed."""
         finished = self.snakemake(*arguments)
         assert finished.returncode == 0, finished.stdout[-1000:] + finished.stderr[-3000:]
         return finished
 
     def scheduled(self, *arguments: str) -> dict[str, int]:
-        """What a dry run would do: jobs by rule, without targets that only collect files, and without reports."""
+        """The number of jobs of each rule that a dry run lists, without reports and targets that only collect files."""
         text = self.run("--dry-run", *arguments).stdout
         stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", text, flags=re.DOTALL)
         jobs = dict(line.split() for line in stats.group(1).splitlines()) if stats else {}
@@ -75,7 +75,7 @@ ROWS = {"1": {}, "2": {"trainable_layers": "all"}}
 
 
 def make_workshop(folder: Path) -> Workshop:
-    """Copy the workflow to a folder and write small inputs: 140 messages and one tiny model."""
+    """Copy the workflow to a folder and write small inputs: 140 messages and the weights of one tiny model."""
     for part in ("src", "workflow", "config"):
         shutil.copytree(CHECKOUT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "Snakefile", folder)
@@ -111,8 +111,8 @@ def workshop(tmp_path) -> Workshop:
 
 @pytest.fixture(scope="session")
 def finished_workshop(tmp_path_factory) -> Workshop:
-    """A workshop whose table is made. Copy it before changing it: `finished`."""
-    # A folder name that a careless shell command would trip over.
+    """A workshop with a finished table. Tests do not change it; `finished` is a copy."""
+    # A folder name that breaks a shell command without quotes.
     workshop = make_workshop(tmp_path_factory.mktemp("it's a $(workshop)") / "here & now")
     workshop.run()
     return workshop
@@ -120,7 +120,7 @@ def finished_workshop(tmp_path_factory) -> Workshop:
 
 @pytest.fixture
 def finished(finished_workshop, tmp_path) -> Workshop:
-    """A copy of a workshop whose table is made."""
+    """A copy of a workshop with a finished table."""
     folder = tmp_path / "finished"
     shutil.copytree(finished_workshop.folder, folder, symlinks=True)
     return Workshop(folder)
@@ -128,7 +128,7 @@ def finished(finished_workshop, tmp_path) -> Workshop:
 
 @pytest.fixture
 def two_gpus(tmp_path, monkeypatch):
-    """A machine that shows two GPUs: a stand-in prints what nvidia-smi prints. Rows still run on the processor."""
+    """A machine with two pretended GPUs: a program prints the lines of nvidia-smi. Rows still run on the CPU."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
     gpus = "".join(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i}aaaaaaa)\\n" for i in range(2))
@@ -140,7 +140,7 @@ def two_gpus(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def report(finished_workshop, tmp_path_factory) -> Path:
-    """The report of a finished run, which `snakemake --report` makes without a network."""
+    """The report of a finished table, which `snakemake --report` makes without a network."""
     folder = tmp_path_factory.mktemp("report") / "workshop"
     shutil.copytree(finished_workshop.folder, folder, symlinks=True)
     workshop = Workshop(folder)

@@ -1,4 +1,4 @@
-"""A mistake in the configuration: one line at the start, and nothing runs."""
+"""A mistake in the configuration gives one line at the start, and nothing runs."""
 
 import pytest
 import yaml
@@ -11,7 +11,10 @@ WRONG_ROWS = [
         {"trainable_layer": "all"},
         "rows.yaml: row 3: unknown key 'trainable_layer'; did you mean 'trainable_layers'? allowed:",
     ),
-    ({"trainable_layers": "last_blok"}, "rows.yaml: row 3: trainable_layers is 'last_blok'; allowed: 'last_layer',"),
+    (
+        {"trainable_layers": "last_blok"},
+        "rows.yaml: row 3: trainable_layers is 'last_blok'; allowed: last_layer, last_block,",
+    ),
     ({"model_size": "gpt5"}, "rows.yaml: row 3: model_size is 'gpt5', not in models.yaml; allowed: tiny"),
     ({"no_padding": True, "batch_size": 4}, "rows.yaml: row 3: no_padding needs batch_size 1, found batch_size 4"),
     ({"context_length": 65}, "rows.yaml: row 3: context_length is 65; tiny has 64 positions, so allowed is 1 to 64"),
@@ -19,35 +22,36 @@ WRONG_ROWS = [
 
 
 def assert_stops_at_once(workshop, message, *arguments):
+    """Snakemake prints one error line, with this beginning, and writes nothing."""
     finished = workshop.snakemake(*arguments)
     assert finished.returncode == 1
-    said = [line for line in finished.stderr.splitlines() if not line.startswith("Config file ")]
-    assert len(said) == 1 and said[0].startswith(f"error: {message}"), finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if not line.startswith("Config file ")]
+    assert len(lines) == 1 and lines[0].startswith(f"error: {message}"), finished.stderr
     assert not workshop.results.exists()
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG_ROWS)
-def test_a_wrong_row_stops_the_run(options, message, workshop):
+def test_an_invalid_row_stops_the_invocation(options, message, workshop):
     workshop.rows({"1": {}, "3": options})
     assert_stops_at_once(workshop, message)
 
 
-def test_a_duplicate_row_id_stops_the_run(workshop):
+def test_a_duplicate_row_id_stops_the_invocation(workshop):
     (workshop.folder / "rows.yaml").write_text("rows:\n  1: {model_size: tiny}\n  1: {model_size: tiny}\n")
-    assert_stops_at_once(workshop, "rows.yaml: line 3: key '1' stands twice (first in line 2); keep one of the two")
+    assert_stops_at_once(workshop, "rows.yaml: line 3: duplicate key '1' (first in line 2); keep one of them")
 
 
-def test_a_duplicate_key_in_the_configuration_stops_the_run(workshop):
+def test_a_duplicate_key_in_the_configuration_stops_the_invocation(workshop):
     with open(workshop.folder / "override.yaml", "a") as file:
         file.write("device: cpu\n")
     assert_stops_at_once(workshop, "override.yaml: line ")
 
 
-def test_a_wrong_value_on_the_command_line_stops_the_run(workshop):
-    assert_stops_at_once(workshop, "--config: precision is 'half'; allowed: 'float32',", "--config", "precision=half")
+def test_an_invalid_value_on_the_command_line_stops_the_invocation(workshop):
+    assert_stops_at_once(workshop, "--config: precision is 'half'; allowed: float32,", "--config", "precision=half")
 
 
-def test_a_row_that_is_not_there_stops_the_run(workshop):
+def test_an_unknown_selected_row_stops_the_invocation(workshop):
     workshop.override(rows=[7])
     assert_stops_at_once(workshop, "rows names '7', not in rows.yaml; allowed: 1, 2")
 
@@ -60,45 +64,45 @@ def test_a_row_that_is_not_there_stops_the_run(workshop):
         ("results/rows/7/seed-123/metrics.json", "results/rows/7/seed-123/metrics.json: row '7' is not in rows.yaml;"),
     ],
 )
-def test_a_row_that_is_asked_for_and_not_there_stops_the_run(target, message, workshop):
+def test_an_unknown_row_as_a_target_stops_the_invocation(target, message, workshop):
     if "lora" in target:
         workshop.rows({"1": {}, "2": {}, "lora": {"trainable_layers": "lora"}})
     assert_stops_at_once(workshop, message, target)
 
 
-def test_an_option_may_name_a_folder_that_looks_like_a_row(workshop):
+def test_the_value_of_an_option_may_look_like_a_row(workshop):
     (workshop.folder / "row_profile").mkdir()
     (workshop.folder / "row_profile" / "config.v9+.yaml").write_text("keep-going: true\n")
     assert workshop.snakemake("-n", "row_1", "--profile", "row_profile").returncode == 0
 
 
 @pytest.mark.parametrize("option", ["--cleanup-metadata", "--cm"])
-def test_what_snakemake_knows_of_a_row_that_is_gone_can_be_forgotten(option, workshop):
+def test_snakemake_s_metadata_of_a_removed_row_can_be_cleaned_up(option, workshop):
     gone = "results/rows/7/seed-123/metrics.json"
     finished = workshop.snakemake(option, gone)
     assert "error: " not in finished.stderr and gone in finished.stderr.split("metadata cleanup")[-1]
 
 
-def test_a_results_folder_that_is_a_file_stops_the_run(workshop):
+def test_a_results_folder_that_is_a_file_stops_the_invocation(workshop):
     (workshop.folder / "blocked").write_text("a file")
     workshop.override(results="blocked")
     assert_stops_at_once(workshop, "results is 'blocked', which is a file; name a folder")
 
 
 @pytest.mark.parametrize("beginning", ["", "./", "file://{folder}/"])
-def test_a_source_that_is_its_own_output_stops_the_run(beginning, workshop):
-    """Snakemake removes a job's old outputs, so that the user's only copy would be lost."""
+def test_a_source_that_the_workflow_itself_writes_stops_the_invocation(beginning, workshop):
+    """Snakemake removes a job's old outputs first, so the user's only copy would be lost."""
     beginning = beginning.format(folder=workshop.folder.absolute())
     weights = yaml.safe_load((workshop.folder / "models.yaml").read_text())
     messages = f"{beginning}results/dataset/SMSSpamCollection"
     before = yaml.safe_load((workshop.folder / "override.yaml").read_text())["dataset"]
     workshop.override(dataset=before | {"sources": [messages]})
-    assert_stops_at_once(workshop, f"dataset.sources: {messages} is what the workflow itself writes")
+    assert_stops_at_once(workshop, f"dataset.sources: {messages} is the workflow's own output")
 
     workshop.override(dataset=before)
-    checkpoint = f"{beginning}results/weights/tiny/model.safetensors"
-    write_yaml(workshop.folder / "models.yaml", {"tiny": weights["tiny"] | {"source": checkpoint}})
-    assert_stops_at_once(workshop, f"models.yaml: tiny: source: {checkpoint} is what the workflow itself writes")
+    source = f"{beginning}results/weights/tiny/model.safetensors"
+    write_yaml(workshop.folder / "models.yaml", {"tiny": weights["tiny"] | {"source": source}})
+    assert_stops_at_once(workshop, f"models.yaml: tiny: source: {source} is the workflow's own output")
 
 
 @pytest.mark.parametrize(
@@ -108,13 +112,13 @@ def test_a_source_that_is_its_own_output_stops_the_run(beginning, workshop):
         (
             "models.yaml",
             "tiny: {n_layer: 0}\n",
-            "models.yaml: tiny: n_layer is 0; it must be greater than or equal to 1",
+            "models.yaml: tiny: n_layer is 0; allowed: an integer from 1 to",
         ),
         ("published.csv", "row,train_acc\n1,x\n", "published.csv: column 'val_acc' is missing; add it"),
         ("comparisons.yaml", "a: {questoin: b}\n", "comparisons.yaml: a: unknown key 'questoin'; did you mean"),
     ],
 )
-def test_a_wrong_file_stops_the_run_before_any_row_is_trained(file, text, message, workshop):
+def test_an_invalid_file_stops_the_invocation_before_any_row_is_trained(file, text, message, workshop):
     workshop.override(published="published.csv", comparisons="comparisons.yaml")
     for name in ("published.csv", "comparisons.yaml"):
         (workshop.folder / name).write_text((workshop.folder / "config" / name).read_text())
@@ -123,49 +127,50 @@ def test_a_wrong_file_stops_the_run_before_any_row_is_trained(file, text, messag
 
 
 @pytest.mark.parametrize("file", ["rows.yaml", "models.yaml", "published.csv", "comparisons.yaml"])
-def test_a_file_that_is_missing_stops_the_run(file, workshop):
+def test_a_missing_file_stops_the_invocation(file, workshop):
     key = "experiments" if file == "rows.yaml" else file.partition(".")[0]
     workshop.override(**{key: f"absent-{file}"})
     assert_stops_at_once(workshop, f"absent-{file}: no such file; check the path or restore the file")
 
 
 def rows_of(workshop) -> dict:
-    """Every file of every row, by its path."""
+    """The content of every file of every row, by path."""
     files = [file for file in (workshop.results / "rows").rglob("*") if file.is_file()]
     assert len(files) == 6
     return {file: file.read_bytes() for file in files}
 
 
 def assert_fails_and_keeps_the_rows(workshop, message: str) -> None:
+    """Snakemake prints one error line, which contains the message, and changes no file of a row."""
     before = rows_of(workshop)
     failed = workshop.snakemake()
     assert failed.returncode != 0
-    said = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1 and message in said[0] and "Traceback" not in failed.stderr
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0] and "Traceback" not in failed.stderr
     assert rows_of(workshop) == before
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"eggs\thello\n", "message 1 has the label 'eggs'; allowed: ham, spam"),
-        (b"ham\thello\n" * 50, "50 ham and 0 spam messages; at least 10 of each are needed"),
+        (b"eggs\thello\n", "example 1 has the label 'eggs'; allowed: ham, spam"),
+        (b"ham\thello\n" * 50, "50 ham and 0 spam examples; at least 10 of each are needed"),
         (b"ham\t\xff\n", "is not UTF-8; save the file as UTF-8"),
         (b"", "messages.tsv: an empty file"),
     ],
 )
-def test_messages_that_are_none_cost_no_finished_row(content, message, finished):
+def test_invalid_messages_leave_finished_rows_unchanged(content, message, finished):
     (finished.folder / "messages.tsv").write_bytes(content)
     assert_fails_and_keeps_the_rows(finished, message)
 
 
-def test_a_checkpoint_that_is_none_costs_no_finished_row(finished):
+def test_invalid_weights_leave_finished_rows_unchanged(finished):
     content = (finished.folder / "tiny.safetensors").read_bytes()
     (finished.folder / "tiny.safetensors").write_bytes(content[:-1])
     assert_fails_and_keeps_the_rows(finished, "tiny: source: tiny.safetensors: not a whole safetensors file")
 
 
-def test_a_message_over_the_positions_fails_its_row_alone(finished):
+def test_a_message_longer_than_the_positions_fails_only_its_row(finished):
     models = yaml.safe_load((finished.folder / "models.yaml").read_text())
     models["short"] = models["tiny"] | {"n_positions": 8, "source": "short.safetensors"}
     write_yaml(finished.folder / "models.yaml", models)

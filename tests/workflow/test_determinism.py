@@ -1,4 +1,4 @@
-"""The same row gives the same files, but for times: twice, whatever else runs, however many jobs or threads at once."""
+"""A row gives the same files, times aside: each time, whatever else runs, with any number of jobs or threads."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from tests.conftest import environment, run_command, write_yaml
 from tests.parity.inputs import model_entries, write_synthetic
 from tests.workflow.conftest import Workshop
 
-# What a clock or a memory counter writes. All else must be equal.
+# Measured times and memory. All other values must be equal.
 MEASURED = ("seconds", "peak_memory_mb", "features_peak_memory_mb")
 ROWS = {
     "1": {},
@@ -24,12 +24,12 @@ ROWS = {
     "4": {"weights": "random", "trainable_token_pos": "flexible"},
     "5": {"no_padding": True, "batch_size": 1, "accumulation_steps": 3},
 }
-# EXACTNESS.md, for float32 on the CPU: losses, logits.
+# The tolerances of EXACTNESS.md for float32 on the CPU.
 LOSS_TOLERANCE, LOGIT_TOLERANCE = 1e-5, 1e-4
 
 
 def without_times(file: Path) -> object:
-    """What a file of a run holds besides times."""
+    """The content of a file without measured values."""
     if file.name == "metrics.json":
         return {key: value for key, value in json.loads(file.read_text()).items() if key not in MEASURED}
     if file.name == "table.csv":
@@ -43,7 +43,7 @@ def without_times(file: Path) -> object:
 
 
 def outcome(results: Path) -> dict[str, object]:
-    """All that the jobs of a run made, but for times: dataset, weights, features, rows and the table's data."""
+    """The files of an invocation without measured values: dataset, weights, features, rows and the table's data."""
     parts = ["dataset", "weights", "features", "rows"]
     files = [file for part in parts for file in (results / part).rglob("*") if file.is_file()]
     found = {str(file.relative_to(results)): without_times(file) for file in [*files, results / "table.csv"]}
@@ -52,6 +52,7 @@ def outcome(results: Path) -> dict[str, object]:
 
 
 def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """The names of the files that differ."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
@@ -67,14 +68,14 @@ def one_at_a_time(finished_workshop, tmp_path_factory) -> Workshop:
 
 
 def again(workshop: Workshop, folder: Path, *arguments: str) -> Workshop:
-    """The same inputs in another folder, run again."""
+    """Copy the inputs of a workshop to another folder and run Snakemake there."""
     shutil.copytree(workshop.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     copy = Workshop(folder)
     copy.run(*arguments)
     return copy
 
 
-def test_a_second_run_with_several_jobs_at_once_and_another_at_work_gives_the_same_files(one_at_a_time, tmp_path):
+def test_several_jobs_at_once_on_a_busy_machine_give_the_same_files(one_at_a_time, tmp_path):
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         other = again(one_at_a_time, tmp_path / "again", "--cores", "3", "results/table.csv")
@@ -84,7 +85,7 @@ def test_a_second_run_with_several_jobs_at_once_and_another_at_work_gives_the_sa
     assert differing(outcome(one_at_a_time.results), outcome(other.results)) == []
 
 
-def test_a_row_alone_gives_the_files_it_gives_among_others(one_at_a_time, tmp_path):
+def test_a_row_alone_gives_the_same_files_as_among_others(one_at_a_time, tmp_path):
     for row in ("3", "5"):
         other = again(one_at_a_time, tmp_path / row, f"row_{row}")
         for name in ("metrics.json", "history.csv", "predictions.csv"):
@@ -92,8 +93,8 @@ def test_a_row_alone_gives_the_files_it_gives_among_others(one_at_a_time, tmp_pa
             assert without_times(other.results / file) == without_times(one_at_a_time.results / file)
 
 
-def test_a_row_trained_again_on_the_kept_features_gives_the_same_files(one_at_a_time, tmp_path):
-    folder = tmp_path / "kept"
+def test_a_row_trained_again_on_existing_features_gives_the_same_files(one_at_a_time, tmp_path):
+    folder = tmp_path / "again"
     shutil.copytree(one_at_a_time.folder, folder, symlinks=True)
     before = outcome(folder / "results")
     Workshop(folder).run("--forcerun", "train", "--cores", "2", "results/table.csv")
@@ -103,14 +104,14 @@ def test_a_row_trained_again_on_the_kept_features_gives_the_same_files(one_at_a_
     assert differing(before, outcome(folder / "results")) == []
 
 
-def test_times_are_all_that_is_left_out(one_at_a_time):
+def test_the_measured_values_are_in_the_metrics(one_at_a_time):
     metrics = json.loads((one_at_a_time.results / "rows/1/seed-123/metrics.json").read_text())
     assert set(MEASURED) < set(metrics) and metrics["seconds"]["training"] > 0
 
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory) -> Path:
-    """Inputs wide enough for PyTorch to share their matrix products among threads."""
+    """Inputs wide enough that PyTorch splits their matrix products among threads."""
     folder = tmp_path_factory.mktemp("threads")
     write_synthetic(folder / "results" / "dataset")
     models = model_entries("synthetic", folder / "results" / "dataset")
@@ -140,7 +141,7 @@ def columns(file: Path, *names: str) -> torch.Tensor:
     ["", "--trainable_layers all", "--trainable_layers lora --model_size=gpt2-xl_(1558M)", "--disable_causal_mask"],
     ids=["last block", "all layers", "LoRA", "no causal mask"],
 )
-def test_another_number_of_threads_stays_within_the_exactness_tolerance(synthetic, tmp_path, flags):
+def test_another_number_of_threads_gives_results_within_the_tolerance(synthetic, tmp_path, flags):
     for threads in (1, 2):
         command = [sys.executable, "-m", "gpt2_ablations", "train", *arguments(flags), "--num_epochs", "2"]
         command += ["--config", "config/config.yaml", "override.yaml", "--output", str(tmp_path / str(threads))]
@@ -158,11 +159,11 @@ def test_another_number_of_threads_stays_within_the_exactness_tolerance(syntheti
 
 
 def arguments(flags: str) -> list[str]:
-    """The words of a flag line; `gpt2-xl_(1558M)` stands for the model's name with its space."""
+    """The words of a flag line; `gpt2-xl_(1558M)` is written for the model name with a space."""
     return [word.replace("_(", " (") for word in flags.split()]
 
 
-def test_the_number_of_threads_is_the_one_asked_for():
+def test_omp_num_threads_sets_the_number_of_threads():
     program = "import torch; from gpt2_ablations.common.torch_setup import set_up_torch; set_up_torch('float32');"
     program += "print(torch.get_num_threads())"
     for threads in ("1", "2"):

@@ -1,4 +1,4 @@
-"""Another workflow uses this one as a module: its rules, settings and paths, beside those of the other."""
+"""Another workflow uses this one as a module, with its own rules, settings and paths."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ rule all:
     default_target: True
     input: "summary-of-rows.txt", rules.gpt2_all.input
 
-# Wildcards of the same names as the module's, which allows for them numbers and letters alone.
+# These wildcards have the names of the module's, whose constraints must not apply to them.
 rule summarise:
     input: rules.gpt2_table.output.data
     output: "{seed}-of-{row}.txt"
@@ -37,7 +37,7 @@ rule summarise:
 
 @pytest.fixture
 def study(tmp_path) -> Path:
-    """A folder with a workflow of its own, beside the checkout that it uses."""
+    """A folder with another workflow, next to a copy of the checkout that it uses."""
     workshop = make_workshop(tmp_path / "it's the workflow")
     folder = tmp_path / "study"
     folder.mkdir()
@@ -56,11 +56,12 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def change(study: Path, **settings) -> None:
+    """Change settings of the module."""
     content = yaml.safe_load((study / "study.yaml").read_text())
     write_yaml(study / "study.yaml", content | {"gpt2": content["gpt2"] | settings})
 
 
-def test_the_module_s_rules_run_in_the_other_workflow(study):
+def test_the_rules_of_the_module_run_in_the_other_workflow(study):
     finished = snakemake(study)
     assert finished.returncode == 0, finished.stdout[-1000:] + finished.stderr[-3000:]
     assert "localrules directive" not in finished.stdout + finished.stderr
@@ -71,7 +72,7 @@ def test_the_module_s_rules_run_in_the_other_workflow(study):
     assert not (study.parent / "it's the workflow" / "results").exists()
     again = snakemake(study, "--dry-run")
     assert "Nothing to be done" in again.stdout + again.stderr
-    # One row, by the name that the other workflow gave it.
+    # One row, by the name that the other workflow gives to it.
     change(study, seeds=[5])
     assert snakemake(study, "gpt2_row_1").returncode == 0
     assert (study / "gpt2" / "results" / "rows" / "1" / "seed-5" / "metrics.json").is_file()
@@ -87,14 +88,14 @@ def test_the_module_s_rules_run_in_the_other_workflow(study):
         ({"tokenizer": {"name": "gpt3"}}, "error: the module's config: tokenizer.name is 'gpt3'; allowed: "),
     ],
 )
-def test_a_mistake_in_the_module_s_settings_is_one_line(settings, line, study):
+def test_a_mistake_in_the_settings_of_the_module_gives_one_line(settings, line, study):
     change(study, **settings)
     finished = snakemake(study)
-    said = [text for text in finished.stderr.splitlines() if text.startswith("error")]
-    assert finished.returncode == 1 and len(said) == 1 and said[0].startswith(line), finished.stderr
+    errors = [text for text in finished.stderr.splitlines() if text.startswith("error")]
+    assert finished.returncode == 1 and len(errors) == 1 and errors[0].startswith(line), finished.stderr
 
 
-def test_a_prefix_is_refused_with_what_to_set_instead(study):
+def test_a_prefix_is_refused_and_the_error_names_the_setting_to_use_instead(study):
     text = SNAKEFILE.replace('config: config["gpt2"]', 'config: config["gpt2"]\n    prefix: "here"')
     (study / "Snakefile").write_text(text)
     finished = snakemake(study)

@@ -1,4 +1,4 @@
-"""The profiles beside the workflow."""
+"""The workflow profiles."""
 
 
 def test_the_workstation_profile_runs_the_table(workshop):

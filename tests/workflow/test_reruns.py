@@ -1,4 +1,4 @@
-"""What runs again after a change, and what does not."""
+"""Which jobs run again after a change, and which do not."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import yaml
 
 from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
 
-# Rows by model: 3, 4 and 5 are the second model's, which 4 and 5 draw from the seed.
+# Rows 3, 4 and 5 use the second model; 4 and 5 draw its weights from the seed.
 TWO_MODELS = {
     "1": {},
     "2": {"trainable_layers": "all"},
@@ -23,7 +23,7 @@ TWO_MODELS = {
 
 @pytest.fixture(scope="module")
 def two_models_finished(tmp_path_factory) -> Workshop:
-    """A workshop of two models and two seeds whose table is made. Copy it before changing it: `two_models`."""
+    """A workshop of two models and two seeds with a finished table. Tests do not change it; `two_models` is a copy."""
     workshop = make_workshop(tmp_path_factory.mktemp("two-models") / "workshop")
     shutil.copy(workshop.folder / "tiny.safetensors", workshop.folder / "other.safetensors")
     entries = {
@@ -43,7 +43,7 @@ def two_models_finished(tmp_path_factory) -> Workshop:
 
 @pytest.fixture
 def two_models(two_models_finished, tmp_path) -> Workshop:
-    """A copy of a workshop of two models and two seeds whose table is made."""
+    """A copy of a workshop of two models and two seeds with a finished table."""
     shutil.copytree(two_models_finished.folder, tmp_path / "two", symlinks=True)
     return Workshop(tmp_path / "two")
 
@@ -54,12 +54,13 @@ def git(workshop: Workshop, *arguments: str) -> None:
 
 
 def trained(workshop: Workshop, *arguments: str) -> set[str]:
-    """The runs, `ROW/SEED`, that a dry run would train."""
+    """The runs, `ROW/SEED`, that a dry run lists."""
     text = workshop.run("--dry-run", *arguments).stdout
     return {f"{row}/{seed}" for row, seed in re.findall(r"wildcards: row=(\w+), seed=(\d+)", text)}
 
 
 def runs(*rows: str) -> set[str]:
+    """The runs, `ROW/SEED`, of some rows with both seeds."""
     return {f"{row}/{seed}" for row in rows for seed in (123, 7)}
 
 
@@ -81,7 +82,7 @@ def test_touched_files_rerun_nothing(finished):
     assert finished.scheduled() == {}
 
 
-def test_other_cores_and_another_note_train_nothing(finished):
+def test_another_number_of_cores_or_another_note_trains_nothing(finished):
     assert "train" not in finished.scheduled("--config", "note=hello", "--cores", "1")
 
 
@@ -99,7 +100,7 @@ def test_a_changed_row_trains_only_itself(finished):
     assert finished.scheduled() == {"train": 1, "table": 1}
 
 
-def test_another_precision_computes_all_again(finished):
+def test_another_precision_computes_features_and_rows_again(finished):
     assert finished.scheduled("--config", "precision=bfloat16") == {"extract_features": 1, "train": 2, "table": 1}
 
 
@@ -131,7 +132,7 @@ def test_changed_messages_are_split_again(finished):
     assert {"fetch_messages", "split_messages", "tokenize", "extract_features", "train"} <= set(scheduled)
 
 
-def test_a_git_checkout_of_all_sources_anew_reruns_nothing(two_models):
+def test_sources_checked_out_again_rerun_nothing(two_models):
     for name in ("src", "workflow", "config", "Snakefile", "rows.yaml", "models.yaml", "override.yaml", "messages.tsv"):
         path = two_models.folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -145,11 +146,11 @@ def test_other_cores_threads_and_limits_rerun_nothing(two_models, option):
 
 
 @pytest.mark.parametrize("resources", ["train:mem_mb=9999", "extract_features:runtime=9", "train:gpu=1"])
-def test_other_requests_rerun_nothing(two_models, resources):
+def test_other_resources_rerun_nothing(two_models, resources):
     assert two_models.scheduled("--set-resources", resources) == {}
 
 
-def test_a_changed_formula_of_requests_reruns_nothing(two_models):
+def test_a_changed_formula_of_resources_reruns_nothing(two_models):
     append(two_models.folder / "src" / "gpt2_ablations" / "planning" / "resources.py", "MARGIN = 3.0")
     assert two_models.scheduled() == {}
 
@@ -171,11 +172,11 @@ def test_a_changed_caption_reruns_nothing(two_models):
         "runs/finished_runs",
     ],
 )
-def test_changed_code_of_pictures_and_comparisons_trains_nothing(two_models, module):
+def test_changed_code_of_figures_and_comparisons_trains_nothing(two_models, module):
     append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
     text = two_models.run("--dry-run").stdout
     remade = set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE))
-    # Something is made again, or this would prove nothing.
+    # If nothing ran again, the test would show nothing.
     assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "pages"}
 
 
@@ -198,7 +199,7 @@ def test_another_seed_trains_only_the_runs_with_it(two_models):
     assert trained(two_models) == {f"{row}/8" for row in TWO_MODELS}
 
 
-def test_a_seed_less_trains_nothing(two_models):
+def test_a_removed_seed_trains_nothing(two_models):
     two_models.override(seeds=[7])
     assert trained(two_models) == set() and two_models.scheduled() == {"table": 1}
 
@@ -227,20 +228,19 @@ def test_changed_training_code_trains_every_row_and_keeps_all_features(two_model
     assert "extract_features" not in two_models.scheduled()
 
 
-def test_changed_code_of_the_frozen_part_makes_features_anew_and_trains_what_uses_them(two_models):
+def test_changed_code_of_the_features_extracts_them_again_and_trains_the_rows_that_use_them(two_models):
     append(two_models.folder / "src" / "gpt2_ablations" / "finetuning" / "features.py", "# changed")
-    # Row 5 draws its frozen part from the seed: a file for each of two seeds, beside those of rows 1 and 3.
+    # Row 5 draws its frozen layers from the seed: two feature files, and one each for rows 1 and 3.
     assert two_models.scheduled() == {"extract_features": 4, "train": 6, "table": 1}
     assert trained(two_models) == runs("1", "3", "5")
 
 
-def test_keeping_no_models_any_more_reruns_nothing(two_models):
+def test_turning_keep_models_off_reruns_nothing(two_models):
     two_models.override(keep_models=False)
     assert two_models.scheduled() == {}
 
 
-def test_keeping_models_trains_the_finished_rows_that_lack_theirs_and_no_other(two_models):
-    # Rows that learn by the seed's head alone need their shared features, which are there.
+def test_turning_keep_models_on_trains_only_the_rows_without_a_saved_model(two_models):
     two_models.override(keep_models=True)
     assert trained(two_models, "row_1") == runs("1")
     two_models.run("row_1", "row_4")

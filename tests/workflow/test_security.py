@@ -1,4 +1,4 @@
-"""Hostile names and secrets, through a real Snakemake."""
+"""Hostile names and secrets in invocations of Snakemake."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def owned(workshop) -> list:
 
 
 def test_hostile_names_of_folders_files_and_models_reach_no_shell(workshop):
-    """A whole run: results folder, sources, paths of all files and the model's name are as hostile as names can be."""
+    """A whole invocation with hostile names: the results folder, the sources, the paths of all files and the model."""
     odd = HOSTILE.replace("\t", "").strip()
     for name, file in (("messages", "messages.tsv"), ("weights", "tiny.safetensors"), ("rows", "rows.yaml")):
         os.rename(workshop.folder / file, workshop.folder / f"{name} {odd}")
@@ -74,8 +74,8 @@ def test_any_row_id_and_results_folder_is_planned_or_refused_with_one_line(dry, 
     dry.override(results=results)
     done = dry.snakemake("--dry-run", "--printshellcmds")
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if not line.startswith("Config file ")]
-        assert len(said) == 1 and said[0].startswith("error: "), done.stderr
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("Config file ")]
+        assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     else:
         assert f"--row={row} " in done.stdout
     assert owned(dry) == [] and not (dry.folder / results).exists()
@@ -96,7 +96,7 @@ def logs(workshop) -> dict[str, str]:
 
 
 def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
-    """Not when the places fail, not when they change, not in a dry run that says why a job runs again."""
+    """Neither when sources fail or change, nor in a dry run that prints why a job runs again."""
     monkeypatch.setenv("HF_TOKEN", "hf_hush")
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv(ENVIRONMENT + "ATTEMPTS", "2")
@@ -108,15 +108,15 @@ def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
     write_yaml(workshop.folder / "models.yaml", {"tiny": models})
     failed = workshop.snakemake("--keep-going", "--printshellcmds", "--verbose")
     assert failed.returncode != 0
-    said = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert len(said) == 2 and all("127.0.0.1:1/" in line and "Connection refused" in line for line in said), said
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and all("127.0.0.1:1/" in line and "Connection refused" in line for line in errors), errors
     assert_no_secret_in({"out": failed.stdout, "err": failed.stderr} | logs(workshop))
-    # By hand, as the message says.
+    # The files supplied by hand, as the error advises.
     workshop.override(dataset={"sources": ["messages.tsv", secret.format("messages")], "sha256": None})
     write_yaml(workshop.folder / "models.yaml", {"tiny": models | {"source": "tiny.safetensors"}})
     workshop.run("--printshellcmds", "--verbose")
     assert_no_secret_in(logs(workshop))
-    # Other secrets: the jobs run again, and Snakemake says which parameter is another one.
+    # With other secrets the jobs run again, and Snakemake prints the parameter that changed.
     for sources in ([secret.format("other")], ["messages.tsv", secret.format("messages") + "2"]):
         workshop.override(dataset={"sources": sources, "sha256": None})
         dry = workshop.run("--dry-run", "--verbose")

@@ -1,4 +1,4 @@
-"""docs/your-own-table.md works as it stands: its files are written and its commands run, in a copy of the checkout."""
+"""The files and commands of docs/your-own-table.md work unchanged in a copy of the checkout."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from gpt2_ablations.gpt2.weights import check_pretrained_weights
-from gpt2_ablations.settings.config import ModelConfig
+from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT, environment
 
 PAGE = (CHECKOUT / "docs" / "your-own-table.md").read_text(encoding="utf-8")
@@ -42,26 +42,26 @@ def test_the_page_names_its_files_and_commands():
     assert len(COMMANDS) == 6
 
 
-def test_the_example_runs_as_it_stands(tmp_path):
+def test_the_example_of_the_page_runs(tmp_path):
     for part in ("src", "workflow", "config"):
         shutil.copytree(CHECKOUT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "Snakefile", tmp_path)
     before = {file: file.read_bytes() for file in (tmp_path / "config").iterdir()}
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    said = {command.split(" --")[0]: run(tmp_path, command) for command in COMMANDS}
-    table = said["cat results/reviews/table.md"]
+    printed = {command.split(" --")[0]: run(tmp_path, command) for command in COMMANDS}
+    table = printed["cat results/reviews/table.md"]
     assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:] == [
         "last",
         "first",
         "lora",
     ]
     assert re.fullmatch(
-        r"(bad|good)\t\d+\.\d\d%\tI loved every minute of it\.\n", said["python -m gpt2_ablations predict"]
+        r"(bad|good)\t\d+\.\d\d%\tI loved every minute of it\.\n", printed["python -m gpt2_ablations predict"]
     )
     assert (tmp_path / "my-classifier" / "model.safetensors").is_file()
     assert before == {file: file.read_bytes() for file in (tmp_path / "config").iterdir()}
-    # distilgpt2's file: the output layer and masks among the weights, names with the prefix.
+    # The layout of distilgpt2's file: with the output layer and attention masks, and prefixed names.
     model = ModelConfig(**yaml.safe_load(FILES["my-models.yaml"])["mini"])
     tensors = load_file(tmp_path / "mini.safetensors")
     odd = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
@@ -71,7 +71,7 @@ def test_the_example_runs_as_it_stands(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["distilgpt2"])
-def test_the_entry_of_the_published_model_is_one_that_is_allowed(name):
+def test_the_entry_of_the_published_model_is_valid(name):
     (block,) = re.findall(rf"```yaml\n({name}:.*?)```", PAGE, flags=re.DOTALL)
     model = ModelConfig(**yaml.safe_load(block)[name])
     assert (model.n_layer, model.n_embd // model.n_head) == (6, 64)

@@ -1,4 +1,4 @@
-"""Unfinished files: none under a final name, none for ever, and none taken from a process that still writes."""
+"""Unfinished files never have a final name, are removed in time, and are kept while their process writes."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from gpt2_ablations.common import partials
+from gpt2_ablations.common import unfinished_files
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.files import write_text_whole, write_whole
-from gpt2_ablations.common.partials import GIVEN_UP_AFTER, partial_path
+from gpt2_ablations.common.unfinished_files import ABANDONED_AFTER, unfinished_path
 from tests.conftest import environment
 
 WRITER = """
@@ -23,7 +23,7 @@ with write_whole(sys.argv[1]) as partial:
     time.sleep(600)
 """
 
-# The command line with a command that never ends in the middle of its file.
+# The command line, with a command that waits in the middle of writing its file.
 JOB = """
 import runpy, time
 from gpt2_ablations.data import demo_language
@@ -55,7 +55,7 @@ def names(folder) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_writer(writer, tmp_path):
+def test_the_unfinished_file_of_a_killed_process_is_removed_by_the_next_writer(writer, tmp_path):
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     (left,) = names(tmp_path)
@@ -64,21 +64,21 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(writer, tmp_pa
     assert names(tmp_path) == ["another file"]
 
 
-def test_a_process_that_still_writes_keeps_its_file(writer, tmp_path):
+def test_the_unfinished_file_of_a_living_process_is_kept(writer, tmp_path):
     write_text_whole(tmp_path / "file", "whole")
     assert len(names(tmp_path)) == 2
 
 
-def test_a_file_of_another_machine_is_kept_for_a_week(tmp_path, monkeypatch):
-    # The number of a process that does not run here, though there it may.
+def test_the_unfinished_file_of_another_machine_is_kept_for_a_week(tmp_path, monkeypatch):
+    # A process id that no process has here, although one may have it on the other machine.
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    monkeypatch.setattr(partials, "home", lambda: "0123456789ab")
+    monkeypatch.setattr(unfinished_files, "process_namespace", lambda: "0123456789ab")
     monkeypatch.setattr(os, "getpid", lambda: dead.pid)
-    there = partial_path(tmp_path / "file")
+    there = unfinished_path(tmp_path / "file")
     monkeypatch.undo()
     there.write_text("half")
-    for age, kept in ((0, True), (GIVEN_UP_AFTER - 60, True), (GIVEN_UP_AFTER + 60, False)):
+    for age, kept in ((0, True), (ABANDONED_AFTER - 60, True), (ABANDONED_AFTER + 60, False)):
         os.utime(there, (time.time() - age,) * 2)
         write_text_whole(tmp_path / "other", "whole")
         assert there.exists() == kept
@@ -91,7 +91,7 @@ def test_a_download_that_can_be_resumed_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_job_silently_and_leaves_no_unfinished_file(number, tmp_path):
+def test_a_signal_ends_a_job_without_output_and_without_unfinished_files(number, tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", JOB, "generate_messages", "--output", str(tmp_path / "file")],
         stdout=subprocess.PIPE,
@@ -107,7 +107,7 @@ def test_a_signal_ends_a_job_silently_and_leaves_no_unfinished_file(number, tmp_
     assert names(tmp_path) == []
 
 
-def test_a_block_that_fails_leaves_the_earlier_file(tmp_path):
+def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     write_text_whole(tmp_path / "file", "earlier")
     with pytest.raises(ZeroDivisionError), write_whole(tmp_path / "file") as partial:
         partial.write_text("half")
@@ -115,12 +115,12 @@ def test_a_block_that_fails_leaves_the_earlier_file(tmp_path):
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "earlier"
 
 
-def test_an_unreadable_source_is_not_called_a_full_disk(tmp_path):
+def test_a_missing_input_is_not_reported_as_a_full_disk(tmp_path):
     with pytest.raises(FileNotFoundError), write_whole(tmp_path / "file"):
         (tmp_path / "source").read_text()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "folder").write_text("a file")
     with pytest.raises(InputError, match=r"folder/file: cannot be written \(.*\); make its folder writable"):
         write_text_whole(tmp_path / "folder" / "file", "text")

@@ -1,9 +1,9 @@
-"""Checkpoints that are none or another model's: `fetch_weights` names tensor and file, and keeps nothing of them."""
+"""Invalid pretrained weights: `fetch_weights` names the tensor and the file, and keeps nothing of them."""
 
 import pytest
 import torch
 
-from .conftest import MODEL, Project, save_checkpoint
+from .conftest import MODEL, Project, save_weights
 
 SMALLER = MODEL | {"n_layer": 1}
 LARGER = MODEL | {"n_layer": 3}
@@ -34,7 +34,7 @@ def refusal(project: Project) -> str:
     ids=["missing", "extra", "mis-shaped", "integers", "NaN", "infinity"],
 )
 def test_a_wrong_tensor_is_named(project, changes, message):
-    save_checkpoint(project.folder / "tiny.safetensors", **changes)
+    save_weights(project.folder / "tiny.safetensors", **changes)
     assert message in refusal(project)
 
 
@@ -47,26 +47,26 @@ def test_a_wrong_tensor_is_named(project, changes, message):
     ],
     ids=["smaller", "larger", "wider"],
 )
-def test_another_size_s_file_is_refused(project, model, message):
-    save_checkpoint(project.folder / "tiny.safetensors", model)
+def test_weights_of_another_size_are_refused(project, model, message):
+    save_weights(project.folder / "tiny.safetensors", model)
     assert message in refusal(project)
 
 
-@pytest.mark.parametrize("kept", [1, 7, 8, 100, 5000, -1])
-def test_a_truncated_file_is_refused(project, kept):
+@pytest.mark.parametrize("end", [1, 7, 8, 100, 5000, -1])
+def test_a_truncated_file_is_refused(project, end):
     file = project.folder / "tiny.safetensors"
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:end])
     assert "not a whole safetensors file" in refusal(project)
 
 
-def test_an_empty_file_and_a_page_are_called_so(project):
+def test_an_empty_file_and_an_html_page_are_named_as_such(project):
     project.write("tiny.safetensors", b"")
     assert "an empty file" in refusal(project)
     project.write("tiny.safetensors", b"<!DOCTYPE html><html>login</html>")
     assert "an HTML page in place of the file" in refusal(project)
 
 
-def test_a_pickle_is_refused_unread(project):
+def test_a_pickle_is_refused_without_being_loaded(project):
     class Owner:
         def __reduce__(self):
             return open, ("owned", "w")
@@ -78,12 +78,12 @@ def test_a_pickle_is_refused_unread(project):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_read_as_float32(project, dtype):
-    """A row trains the same on it as on a float32 file of the rounded values."""
-    tensors = save_checkpoint(project.folder / "tiny.safetensors")
+    """A row gives the same results as on a float32 file of the rounded values."""
+    tensors = save_weights(project.folder / "tiny.safetensors")
     rounded = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     logits = []
     for stored in (rounded, {name: tensor.float() for name, tensor in rounded.items()}):
-        save_checkpoint(project.folder / "tiny.safetensors", **stored)
+        save_weights(project.folder / "tiny.safetensors", **stored)
         for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
             assert project.command(*command.split(), "--config", "config.yaml").code == 0
         row = ["--model_size=tiny", "--num_epochs=1", "--output=row", "--config", "config.yaml"]
@@ -92,7 +92,7 @@ def test_half_precision_is_read_as_float32(project, dtype):
     assert logits[0] == logits[1]
 
 
-def test_a_checkpoint_that_somebody_changed_after_it_was_fetched_is_named(project):
+def test_weights_that_are_damaged_after_they_were_fetched_are_named(project):
     for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
         assert project.command(*command.split(), "--config", "config.yaml").code == 0
     fetched(project).write_bytes(fetched(project).read_bytes()[:1000])
@@ -101,10 +101,9 @@ def test_a_checkpoint_that_somebody_changed_after_it_was_fetched_is_named(projec
         assert "not a whole safetensors file" in project.refusal("train", *flags)
 
 
-def test_a_good_checkpoint_stays_when_a_bad_one_is_offered(project):
-    """What is fetched again replaces a finished file only when it is right."""
+def test_fetched_weights_are_replaced_only_by_valid_ones(project):
     assert project.command("fetch_weights", "--model", "tiny", "--config", "config.yaml").code == 0
     good = fetched(project).read_bytes()
-    save_checkpoint(project.folder / "tiny.safetensors", SMALLER)
+    save_weights(project.folder / "tiny.safetensors", SMALLER)
     project.refusal("fetch_weights", "--model", "tiny", "--config", "config.yaml")
     assert fetched(project).read_bytes() == good

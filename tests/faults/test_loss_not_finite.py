@@ -1,4 +1,4 @@
-"""A loss that is not finite ends the row at that step, and the row has no metrics."""
+"""A loss that is not finite stops the row at that step, and the row has no metrics."""
 
 import re
 
@@ -11,9 +11,9 @@ from tests.faults.runs import contents, run
 
 
 @pytest.mark.parametrize("layers", ["last_block", "all"])
-def test_a_loss_that_becomes_nan_ends_the_row_and_says_at_which_step(layers, finished):
+def test_a_loss_that_is_not_finite_stops_the_row_and_names_the_step(layers, finished):
     weights = load_file(finished.folder / "tiny.safetensors")
-    # Finite, so that the file is accepted, and beyond float32 once they are multiplied.
+    # These weights are finite, so that the file is accepted; their products overflow float32.
     for name in ("h.2.mlp.c_fc.weight", "h.2.mlp.c_proj.weight"):
         weights[name] *= 1e30
     save_file(weights, finished.folder / "huge.safetensors")
@@ -23,6 +23,6 @@ def test_a_loss_that_becomes_nan_ends_the_row_and_says_at_which_step(layers, fin
     before = contents(finished.results / "rows")
     failed = run(finished)
     assert failed.code == 1 and "Traceback" not in failed.output, failed.output
-    (said,) = failed.errors
-    assert re.match(r"error: step \d+: the loss is (nan|inf); training cannot go on; check the weights", said), said
+    (error,) = failed.errors
+    assert re.match(r"error: step \d+: the loss is (nan|inf); training cannot go on; check the weights", error), error
     assert contents(finished.results / "rows") == before
