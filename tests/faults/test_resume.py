@@ -94,7 +94,7 @@ def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, worksho
     workshop.snakemake("--unlock")
     done = workshop.run("--rerun-incomplete", f"row_{row}")
     log = (workshop.results / "logs" / "train" / row / f"{SEED}.log").read_text()
-    assert f"going on after epoch {saved}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
+    assert f"resuming after epoch {saved}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
     assert f"epoch {saved + 1}: " in log and f"epoch {saved}: " not in log
     assert_same_results(workshop, undisturbed, row)
     assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
@@ -106,7 +106,7 @@ def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop
     workshop.rows({"block": {"num_epochs": 3}})
     workshop.run("row_block")
     log = (workshop.results / "logs" / "train" / "block" / f"{SEED}.log").read_text()
-    assert "rows.block.seed-123.safetensors: made with other settings (options), not used" in log
+    assert "rows.block.seed-123.safetensors: made with other settings (options); not used" in log
     with open(workshop.results / "rows" / "block" / SEED / "history.csv", newline="") as file:
         assert {line["epoch"] for line in csv.DictReader(file)} == {"1", "2", "3"}
     assert not checkpoint(workshop, "block").exists()
@@ -119,4 +119,4 @@ def test_a_row_with_changed_data_does_not_resume_from_its_checkpoint(workshop):
         file.write("ham\tone more\nspam\tone more prize\n")
     workshop.run("row_all")
     log = (workshop.results / "logs" / "train" / "all" / f"{SEED}.log").read_text()
-    assert "made with other settings (files), not used" in log and "epoch 1: " in log
+    assert "made with other settings (files); not used" in log and "epoch 1: " in log

@@ -38,7 +38,7 @@ def test_help_of_train_describes_every_option_and_switch(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for name, field in fields_of(Experiment).items():
         assert f"--{name}" in text and " ".join(field.description.split())[:40] in text, name
-    assert "Allowed: first, last, flexible. Default: last" in text
+    assert "Allowed: first, last, flexible. Default: last. Example: flexible" in text
 
 
 def test_examples_and_defaults_are_allowed_values():

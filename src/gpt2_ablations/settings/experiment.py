@@ -179,13 +179,13 @@ def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
         if described[field.name].annotation is bool:
             parser.add_argument(*names, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=text)
             continue
-        allowed = allowed_values(described[field.name])
+        allowed, example = allowed_values(described[field.name]), (described[field.name].examples or [""])[0]
         parser.add_argument(
             *names,
             dest=field.name,
             default=argparse.SUPPRESS,
             metavar="VALUE",
-            help=f"{text}. Allowed: {allowed}. Default: {field.default}",
+            help=f"{text}. Allowed: {allowed}. Default: {field.default}. Example: {example}",
         )
 
 

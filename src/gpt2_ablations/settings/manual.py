@@ -35,7 +35,7 @@ def with_option_tables(text: str, folder: Path) -> str:
         if match[2] not in SCHEMAS:
             raise InputError(f"options: {match[2]}: no such file; allowed: {', '.join(SCHEMAS)}")
         defaults = load_yaml(folder / "config.yaml") if match[2] == "config.yaml" else {}
-        lines = ["| key | default | allowed | example | effect |", "| --- | --- | --- | --- | --- |"]
+        lines = ["| key | default | allowed | effect |", "| --- | --- | --- | --- |"]
         lines += map(_line, describe(SCHEMAS[match[2]], defaults))
         return match[1] + "\n".join(lines) + "\n" + match[3]
 
@@ -46,7 +46,7 @@ def _line(option: OptionText) -> str:
     default = f"`{option.default}`" if len(option.default) <= LONGEST_DEFAULT else "the published one"
     if option.default == "required":
         default = "required"
-    cells = [f"`{option.name}`", default, option.allowed, f"`{option.example}`", option.description]
+    cells = [f"`{option.name}`", default, option.allowed, option.description]
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
