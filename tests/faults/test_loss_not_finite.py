@@ -24,5 +24,6 @@ def test_a_loss_that_is_not_finite_stops_the_row_and_names_the_step(layers, fini
     failed = run(finished)
     assert failed.code == 1 and "Traceback" not in failed.output, failed.output
     (error,) = failed.errors
-    assert re.match(r"error: step \d+: the loss is (nan|inf); training cannot continue; check the weights", error), error
+    expected = r"error: step \d+: the loss is (nan|inf); training cannot continue; check the weights"
+    assert re.match(expected, error), error
     assert contents(finished.results / "rows") == before
