@@ -1,5 +1,6 @@
 """Random changes of configurations and messages files: each is accepted, or refused with one line."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from gpt2_ablations.data.dataset import parse_messages, read_split
 from gpt2_ablations.data.tokens import load_tokens
 from gpt2_ablations.planning.workflow import make_workflow
 from gpt2_ablations.settings.constants import SPLITS
-from gpt2_ablations.settings.experiment import experiment_from_flags
+from gpt2_ablations.settings.experiment import Experiment, experiment_from_flags
 from tests.conftest import environment, fuzz_cases
 
 from .conftest import FILES, PUBLISHED, Project, the_line
@@ -74,10 +75,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN) | st.text(), inner, max_size=3),
     max_leaves=6,
 )
-OPTIONS = [
-    "model_size weights trainable_layers trainable_token_pos average_embeddings context_length lora_rank lora_alpha",
-    "no_padding num_epochs batch_size accumulation_steps disable_causal_mask ignore_index",
-]
+OPTIONS = [field.name for field in dataclasses.fields(Experiment)]
 
 
 @st.composite
@@ -90,7 +88,7 @@ def changed(draw: st.DrawFn, content: dict) -> dict:
         if not deeper or draw(st.booleans()):
             break
         mapping = draw(st.sampled_from(deeper))
-    known = st.sampled_from([*mapping, *" ".join(OPTIONS).split()])
+    known = st.sampled_from([*mapping, *OPTIONS])
     match draw(st.sampled_from(["set", "set", "set", "add", "remove", "rename"])):
         case "set":
             mapping[draw(known)] = draw(VALUES)
