@@ -1,4 +1,4 @@
-"""AdamW: the numbers of PyTorch's own class, without what that imports."""
+"""AdamW: the numbers of PyTorch's own class, without its imports."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_it_computes_what_pytorch_s_class_computes_a_parameter_without_gradient_
             torch.testing.assert_close(tensor, reference.state[theirs[name]][key])
 
 
-def test_a_training_does_not_import_torch_compile():
-    # It would take a job a second, as long as importing torch.
+def test_training_does_not_import_torch_compile():
+    # The import would take a second in each job, as long as that of torch.
     done = subprocess.run([sys.executable, "-c", TRAINS], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "False"

@@ -21,12 +21,12 @@ def test_orders_are_those_of_data_loaders_whole_and_partial():
     assert ours == theirs
 
 
-def test_the_last_short_batch_stays_unless_dropped():
+def test_the_last_short_batch_is_kept_unless_dropped():
     sizes = [len(batch) for batch in cut_batches(torch.arange(9), 4, drop_last=False)]
     assert sizes == [4, 4, 1] and len(cut_batches(torch.arange(9), 4, drop_last=True)) == 2
 
 
-def test_messages_are_gathered_shortest_first_with_their_own_tokens():
+def test_texts_are_gathered_shortest_first_with_their_own_tokens():
     lengths = torch.tensor([2, 1, 3])
     inputs = ModelInputs(
         store=torch.tensor([10, 11, 20, 30, 31, 32]),
@@ -36,7 +36,7 @@ def test_messages_are_gathered_shortest_first_with_their_own_tokens():
         pooled=lengths - 1,
         causal=True,
     )
-    packed, layout, messages = inputs.gather(torch.tensor([2, 0, 1]), torch.device("cpu"))
+    packed, layout, texts = inputs.gather(torch.tensor([2, 0, 1]), torch.device("cpu"))
     assert packed.tolist() == [20, 10, 11, 30, 31, 32]
-    assert messages.tolist() == [1, 0, 2] and layout.lengths == (1, 2, 3)
+    assert texts.tolist() == [1, 0, 2] and layout.lengths == (1, 2, 3)
     assert packed[layout.pooled].tolist() == [20, 11, 32]

@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on from its checkpoint and ends as if nothing had happened, bit for bit."""
+"""An interrupted training run resumes from its checkpoint and gives the same numbers, bit for bit."""
 
 import time
 from dataclasses import asdict
@@ -32,7 +32,7 @@ KINDS = {
 
 
 def finetuning(seed: int = 123, **options) -> Finetuning:
-    """A training of a few epochs on 50 random messages."""
+    """A training run of a few epochs on 50 random texts."""
     experiment = make_experiment({"weights": "random", "num_epochs": 4, "batch_size": 4} | options, "here")
     generator = torch.Generator().manual_seed(7)
     tokens = {}
@@ -58,7 +58,7 @@ class Interrupted(Exception):
 
 
 def interrupt(training: Finetuning, epoch: int, step: int = 2) -> None:
-    """Make a training end in the middle of an epoch."""
+    """Make a training run end in the middle of an epoch."""
     update = training.optimizer.step
 
     def until_then() -> None:
@@ -82,9 +82,9 @@ def interrupted(folder: Path, epoch: int, **options) -> None:
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
-def test_an_interrupted_training_ends_as_an_undisturbed_one(tmp_path, options):
-    undisturbed = finetuning(**options)
-    expected = undisturbed.train()
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options):
+    uninterrupted = finetuning(**options)
+    expected = uninterrupted.train()
     interrupted(tmp_path, 2, **options)
     again = finetuning(**options)
     interrupt(again, 4)
@@ -99,7 +99,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(tmp_path, options):
     assert epochs == [4]
     assert [asdict(line) for line in result.history] == [asdict(line) for line in expected.history]
     assert result.correct == expected.correct and torch.equal(result.logits, expected.logits)
-    for name, tensor in undisturbed.state().items():
+    for name, tensor in uninterrupted.state().items():
         assert torch.equal(resumed.state()[name], tensor), name
 
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None], ids=["empty", "text", "cut"])
-def test_a_damaged_checkpoint_is_said_to_be_so_and_not_used(tmp_path, capfd, damage):
+def test_a_damaged_checkpoint_is_reported_and_not_used(tmp_path, capfd, damage):
     interrupted(tmp_path, 3)
     file = tmp_path / "run.safetensors"
     file.write_bytes(file.read_bytes()[:-1] if damage is None else damage)
@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_said_to_be_so_and_not_used(tmp_path, capfd, dam
     assert "run.safetensors: damaged (" in capfd.readouterr().err
 
 
-def test_seconds_are_the_sum_over_the_parts(tmp_path):
+def test_training_seconds_are_summed_over_interruptions(tmp_path):
     interrupted(tmp_path, 3)
     kept = checkpoint(tmp_path).load()
     assert 0 < kept.seconds < 100
@@ -134,7 +134,7 @@ def test_seconds_are_the_sum_over_the_parts(tmp_path):
     assert 1000 < finetuning().train(checkpoint(tmp_path)).training_seconds < 1100
 
 
-def test_one_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp_path, monkeypatch):
+def test_a_checkpoint_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp_path, monkeypatch):
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     one = Checkpoint(tmp_path / "run.safetensors", {})
@@ -152,14 +152,14 @@ def test_one_is_written_when_it_costs_a_twentieth_of_the_time_since_the_last(tmp
 
     monkeypatch.setattr(checkpoints, "safetensors_header", write_for_two_seconds)
     one.save(TrainingState(1, 0.0, [Step(0, 1)], {}))
-    # From here on the last one's cost counts, and the time since then.
+    # From here on, the cost of the last checkpoint counts, and the time since it.
     now += 39
     assert not one.is_due(size)
     now += 2
     assert one.is_due(size)
 
 
-def test_one_that_cannot_be_written_stops_nothing(tmp_path, capfd):
+def test_a_checkpoint_that_cannot_be_written_does_not_stop_training(tmp_path, capfd):
     (tmp_path / "file").touch()
     lost = Checkpoint(tmp_path / "file" / "run.safetensors", {}, every_epoch=True)
     assert torch.equal(finetuning().train(lost).logits, finetuning().train().logits)
@@ -167,7 +167,7 @@ def test_one_that_cannot_be_written_stops_nothing(tmp_path, capfd):
     assert "warning: " in warning and "; training continues without this checkpoint" in warning
 
 
-def test_the_order_of_batches_goes_on_where_it_was():
+def test_the_order_of_batches_resumes_from_its_state():
     order, later = LoaderOrder(1), LoaderOrder(2)
     order.shuffled(5)
     later.state = order.state

@@ -1,4 +1,4 @@
-"""A device whose memory is too small: one retry in pieces of half the size, with the same numbers."""
+"""A device whose memory is too small: one retry with half the size, and the same numbers."""
 
 import pytest
 import torch
@@ -10,16 +10,16 @@ from gpt2_ablations.finetuning.loop import Finetuning
 from tests.finetuning.test_checkpoints import KINDS, finetuning
 
 
-def limit(training: Finetuning, messages: int, in_evaluation: bool = False) -> list[int]:
-    """Let the model raise what a full GPU makes torch raise when it takes more messages at a time.
+def limit(training: Finetuning, texts: int, in_evaluation: bool = False) -> list[int]:
+    """Make the model raise the error of a full GPU for batches of more than `texts` texts.
 
-    Returns: a list that gets the size of each batch which was too large.
+    Returns: a list that receives the size of each batch that was too large.
     """
     refused: list[int] = []
 
     def refuse(_, inputs) -> None:
         batch = inputs[1]
-        if len(batch.lengths) > messages and torch.is_grad_enabled() != in_evaluation:
+        if len(batch.lengths) > texts and torch.is_grad_enabled() != in_evaluation:
             refused.append(len(batch.lengths))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -27,7 +27,7 @@ def limit(training: Finetuning, messages: int, in_evaluation: bool = False) -> l
     return refused
 
 
-# A single message, as in no_padding, has no half.
+# A single text, as in no_padding, has no half.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "no_padding"])
 def test_a_step_that_does_not_fit_is_repeated_with_half_the_micro_batch(kind, capfd):
     expected, training = finetuning(**KINDS[kind]), finetuning(**KINDS[kind])
@@ -42,7 +42,7 @@ def test_a_step_that_does_not_fit_is_repeated_with_half_the_micro_batch(kind, ca
     assert found.correct == expected.result.correct
 
 
-def test_a_part_of_an_update_that_did_fit_is_not_counted_twice():
+def test_a_micro_batch_that_did_fit_is_not_counted_twice():
     expected, training = finetuning(trainable_layers="all"), finetuning(trainable_layers="all")
     training.sizes.micro_batch_size = 2
     passes = 0
@@ -60,19 +60,19 @@ def test_a_part_of_an_update_that_did_fit_is_not_counted_twice():
     torch.testing.assert_close(found.logits, expected.train().logits, rtol=0, atol=1e-4)
 
 
-def test_an_evaluation_that_does_not_fit_is_repeated_in_smaller_pieces():
+def test_an_evaluation_that_does_not_fit_is_repeated_with_fewer_tokens():
     expected, training = finetuning(), finetuning()
-    training.sizes.evaluation_tokens = 240  # 20 messages
+    training.sizes.evaluation_tokens = 240  # 20 texts
     assert limit(training, 10, in_evaluation=True) == []
     found = training.train()
     assert training.sizes.evaluation_tokens == 120
     torch.testing.assert_close(found.logits, expected.train().logits, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("options", "messages", "last"), [({}, 1, 2), ({"batch_size": 1}, 0, 1)])
-def test_a_second_failure_says_what_to_do(options, messages, last):
+@pytest.mark.parametrize(("options", "texts", "last"), [({}, 1, 2), ({"batch_size": 1}, 0, 1)])
+def test_a_second_failure_says_what_to_do(options, texts, last):
     training = finetuning(**options)
-    limit(training, messages)
+    limit(training, texts)
     with pytest.raises(InputError) as refused:
         training.train()
     assert str(refused.value) == (
@@ -81,7 +81,7 @@ def test_a_second_failure_says_what_to_do(options, messages, last):
     )
 
 
-def test_memory_that_is_too_small_for_anything_else_is_one_line(monkeypatch, capsys):
+def test_too_little_memory_elsewhere_gives_one_line(monkeypatch, capsys):
     monkeypatch.setattr(jobs, "split_dataset", lambda config: torch.empty(2**50))
     assert main(["split-messages"]) == 1
     (said,) = capsys.readouterr().err.splitlines()

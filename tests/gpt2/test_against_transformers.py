@@ -1,4 +1,4 @@
-"""The same checkpoint gives the same hidden states and logits as the transformers library's GPT-2."""
+"""The same file of weights gives the same hidden states and logits as the transformers library's GPT-2."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def build_library_model(name: str):
     )
     model = getattr(transformers, name)(config).eval()
     generator = torch.Generator().manual_seed(5)
-    # The library's own start is so small that attention is all but even, and its biases are zero.
+    # The library's initial weights are so small that attention is almost uniform, and its biases are zero.
     for parameter_name, parameter in model.named_parameters():
         drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
         is_norm_weight = ".ln_" in f".{parameter_name}" and parameter_name.endswith("weight")
@@ -72,8 +72,8 @@ def tokens() -> dict[str, TokenizedSplit]:
 def padded(split: TokenizedSplit) -> Tensor:
     """Token ids, [N, CONTEXT]."""
     ids = torch.full((len(split.lengths), CONTEXT), PAD_TOKEN)
-    for row, message in zip(ids, split.ids.split(split.lengths.tolist()), strict=True):
-        row[: len(message)] = message
+    for padded_ids, text in zip(ids, split.ids.split(split.lengths.tolist()), strict=True):
+        padded_ids[: len(text)] = text
     return ids
 
 
@@ -85,10 +85,10 @@ def library_hidden_states(model, ids: Tensor) -> list[Tensor]:
 
 
 def compute_features(experiment: Experiment, tokens: dict[str, TokenizedSplit], file) -> Features:
-    return run_frozen_part(feature_spec(experiment, MODEL, SEED, "float32"), tokens, file)
+    return run_frozen_layers(feature_spec(experiment, MODEL, SEED, "float32"), tokens, file)
 
 
-def run_frozen_part(spec: FeatureSpec, tokens: dict[str, TokenizedSplit], file) -> Features:
+def run_frozen_layers(spec: FeatureSpec, tokens: dict[str, TokenizedSplit], file) -> Features:
     layout = lay_out_features(spec, MODEL, tokens)
     shards = extract(spec, MODEL, layout, lambda: PretrainedWeights(file, MODEL), CPU, max_memory_mb=64)
     return Features(spec, split_features(layout, torch.cat(list(shards))), layout.context, 0.0, 0.0)
@@ -98,12 +98,12 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
 
 
-def read(hidden: Tensor, position: str, lengths: Tensor) -> Tensor:  # (N, T, C) -> (N, C)
-    """What a row reads of each message."""
+def pool(hidden: Tensor, position: str, lengths: Tensor) -> Tensor:  # (N, T, C) -> (N, C)
+    """The pooled hidden state of each text."""
     if position == "mean":
         return hidden.mean(dim=1)
-    places = {"first": torch.zeros_like(lengths), "last": torch.full_like(lengths, -1), "flexible": lengths - 1}
-    return hidden[torch.arange(len(lengths)), places[position]]
+    positions = {"first": torch.zeros_like(lengths), "last": torch.full_like(lengths, -1), "flexible": lengths - 1}
+    return hidden[torch.arange(len(lengths)), positions[position]]
 
 
 def options(position: str) -> dict:
@@ -122,7 +122,7 @@ def test_both_kinds_of_file_are_saved_with_and_without_the_prefix(library):
     assert prefixed == {hasattr(model, "transformer")}
 
 
-def test_saved_model_passes_the_check(library):
+def test_file_of_the_library_passes_the_check(library):
     _, file = library
     check_pretrained_weights(file, MODEL)
 
@@ -131,13 +131,13 @@ def test_saved_model_passes_the_check(library):
 def test_hidden_states_that_enter_a_block_equal_the_library_s(blocks, library, tokens):
     model, file = library
     spec = feature_spec(Experiment(trainable_layers="last_block"), MODEL, SEED, "float32")
-    features = run_frozen_part(replace(spec, blocks=blocks), tokens, file)
+    features = run_frozen_layers(replace(spec, blocks=blocks), tokens, file)
     for name in SPLITS:
         split = features.splits[name]
         expected = library_hidden_states(model, padded(tokens[name]))[blocks]
         assert set(split.lengths.tolist()) == {CONTEXT}
-        for start, message in zip(split.starts.tolist(), expected, strict=True):
-            assert_close(split.hidden[start : start + CONTEXT], message)
+        for start, text in zip(split.starts.tolist(), expected, strict=True):
+            assert_close(split.hidden[start : start + CONTEXT], text)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -147,7 +147,7 @@ def test_final_hidden_state_equals_the_library_s(position, library, tokens):
     for name in SPLITS:
         final = library_hidden_states(model, padded(tokens[name]))[-1]
         split = features.splits[name]
-        assert_close(split.hidden[split.starts], read(final, position, tokens[name].lengths))
+        assert_close(split.hidden[split.starts], pool(final, position, tokens[name].lengths))
 
 
 @pytest.mark.parametrize("trained", ["last_layer", "last_block", "last_two_blocks", "all", "lora"])
@@ -169,5 +169,5 @@ def test_classifier_s_logits_equal_the_library_s_hidden_states_through_the_head(
             packed, layout, order = inputs[name].gather(torch.arange(len(tokens[name].labels)), CPU)
             logits = classifier(packed, layout)
             final = library_hidden_states(model, padded(tokens[name]))[-1]
-            expected = read(final, position, tokens[name].lengths) @ head_weight + head_bias
+            expected = pool(final, position, tokens[name].lengths) @ head_weight + head_bias
             assert_close(logits, expected[order])

@@ -6,7 +6,7 @@ import torch
 from gpt2_ablations.common.torch_setup import autocast
 from gpt2_ablations.gpt2.model import Block, packed_layout
 
-WIDTH, HEADS, MESSAGES = 64, 4, 3
+WIDTH, HEADS, TEXTS = 64, 4, 3
 # bfloat16 keeps 8 bits, 0.4%; a block rounds a dozen times between its input and its gradients.
 TOLERANCE = 0.02
 
@@ -23,10 +23,10 @@ def outputs(precision: str, length: int, lora: bool, causal: bool) -> dict[str, 
         for layer in (block.attn.c_attn, block.attn.c_proj):
             layer.add_lora(4, 4.0, generator)
             layer.lora_b.data.normal_(0, 0.2, generator=generator)
-    x = torch.randn(MESSAGES * length, WIDTH, generator=generator, requires_grad=True)
-    weights = torch.randn(MESSAGES * length, WIDTH, generator=generator)
+    x = torch.randn(TEXTS * length, WIDTH, generator=generator, requires_grad=True)
+    weights = torch.randn(TEXTS * length, WIDTH, generator=generator)
     with autocast(torch.device("cpu"), precision):
-        y = block(x, packed_layout(torch.full((MESSAGES,), length), None, causal))
+        y = block(x, packed_layout(torch.full((TEXTS,), length), None, causal))
     (y.float() * weights).sum().backward()
     gradients = {name: parameter.grad for name, parameter in block.named_parameters() if parameter.requires_grad}
     return {"output": y.detach(), "input": x.grad} | gradients
@@ -41,4 +41,4 @@ def test_a_block_in_bfloat16_is_the_block(length, causal, lora):
     assert exact.keys() == rounded.keys()
     errors = {name: float((rounded[name].float() - exact[name]).norm() / exact[name].norm()) for name in exact}
     assert max(errors.values()) < TOLERANCE, errors
-    assert any(error > 1e-5 for error in errors.values())  # it was rounded, so bfloat16 was in use
+    assert any(error > 1e-5 for error in errors.values())  # rounded, so bfloat16 was in use

@@ -1,4 +1,4 @@
-"""Checkpoints are checked tensor by tensor and mapped a part at a time; random weights follow one stream."""
+"""Pretrained weights are checked tensor by tensor and mapped part by part; random weights come from one generator."""
 
 import gc
 import json
@@ -169,7 +169,7 @@ def test_damaged_header_is_refused_in_one_line(tensors, file):
     refusal(file)
 
 
-def test_header_that_promises_more_than_the_file_holds_is_refused(tensors, file):
+def test_header_that_announces_more_than_the_file_holds_is_refused(tensors, file):
     save(tensors, file)
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -186,12 +186,12 @@ def test_folder_in_place_of_a_file_is_refused(file):
     refusal(file)
 
 
-def test_missing_file_names_the_command_that_makes_it(file):
+def test_missing_file_names_the_command_that_creates_it(file):
     message = refusal(file)
     assert "no such file" in message and "snakemake" in message
 
 
-def test_whole_checkpoint_of_finite_numbers_passes_the_check(tensors, file):
+def test_whole_file_of_finite_numbers_passes_the_check(tensors, file):
     save(tensors, file)
     check_pretrained_weights(file, MODEL)
 
@@ -263,7 +263,7 @@ def test_part_still_in_use_survives_the_dropping_of_another(tensors, file):
     assert_equal(second, {name: tensors[name] for name in second})
 
 
-def test_checkpoint_replaced_after_opening_is_not_mixed_with_the_old_one(tensors, file):
+def test_file_replaced_after_opening_is_not_mixed_with_the_old_one(tensors, file):
     save(tensors, file)
     weights = PretrainedWeights(file, MODEL)
     held = weights.block(0)
@@ -273,7 +273,7 @@ def test_checkpoint_replaced_after_opening_is_not_mixed_with_the_old_one(tensors
     assert_equal(held, {name: tensors[name] for name in held})
 
 
-def torch_s_own_weights(seed: int) -> dict[str, Tensor]:
+def weights_of_pytorch_layers(seed: int) -> dict[str, Tensor]:
     """The reference's model made of PyTorch's own layers, in its order, drawn from the global generator."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -297,7 +297,9 @@ def torch_s_own_weights(seed: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("seed", [0, 123, 2**62])
 def test_random_weights_are_those_of_pytorch_s_own_layers(seed):
-    assert_equal(read_all(RandomWeights(MODEL, seed)), {n: t.detach() for n, t in torch_s_own_weights(seed).items()})
+    assert_equal(
+        read_all(RandomWeights(MODEL, seed)), {n: t.detach() for n, t in weights_of_pytorch_layers(seed).items()}
+    )
 
 
 def test_random_weights_leave_the_global_generator_alone():
@@ -311,7 +313,7 @@ PARTS = st.sampled_from(["embeddings", "final_norm", 0, 1])
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PARTS, min_size=1, max_size=6))
-def test_random_part_is_the_same_in_whatever_order_parts_are_asked_for(order):
+def test_random_part_is_the_same_in_any_order_of_parts(order):
     in_order = read_all(RandomWeights(MODEL, 123))
     weights = RandomWeights(MODEL, 123)
     for part in order:

@@ -45,7 +45,7 @@ def recorded(monkeypatch) -> list[GraphedUpdate]:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_updates_of_every_way_to_train_are_recorded_and_equal_the_plain_implementation(name, recorded):
-    check(Case(RECORDED[name], messages=(40, 7, 9)))
+    check(Case(RECORDED[name], texts=(40, 7, 9)))
     # The first of the two runs of `check` computes micro-batches.
     assert [update.graph is not None for update in recorded] == [True]
 
@@ -66,12 +66,12 @@ def test_an_update_that_cannot_be_recorded_is_computed_as_it_is(fault, monkeypat
         return result
 
     monkeypatch.setattr(FixedShapeUpdates, "_whole_update", faulty)
-    check(Case(Experiment(trainable_layers="all"), messages=(40, 7, 9)))
+    check(Case(Experiment(trainable_layers="all"), texts=(40, 7, 9)))
     assert all(update.graph is None for update in recorded)
     assert "note: continuing without a CUDA graph" in capsys.readouterr().err
 
 
-def test_memory_that_runs_out_after_the_recording_leads_to_smaller_pieces_without_it(monkeypatch, recorded):
+def test_memory_that_runs_out_after_the_recording_leads_to_smaller_batches_without_it(monkeypatch, recorded):
     classify, calls = training.classify, Counter()
 
     def full_at_the_first_epoch_s_end(classifier, *arguments):
@@ -82,6 +82,6 @@ def test_memory_that_runs_out_after_the_recording_leads_to_smaller_pieces_withou
         return classify(classifier, *arguments)
 
     monkeypatch.setattr(training, "classify", full_at_the_first_epoch_s_end)
-    check(Case(Experiment(), messages=(40, 7, 9)))
+    check(Case(Experiment(), texts=(40, 7, 9)))
     updates_an_epoch = 5
     assert recorded[0].calls == updates_an_epoch > cuda_graph.WARM_UP

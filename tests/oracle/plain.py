@@ -1,4 +1,4 @@
-"""The reference written out plainly, as a yardstick for the fast path.
+"""The reference written out plainly, for comparison with the fast path.
 
 Padded batches of token ids run through a whole GPT-2, every position of every layer, with PyTorch's own data loaders
 and its global random generator. Nothing is shared with the package but the settings of a row. Parameters and losses
@@ -32,8 +32,8 @@ class Dimensions:
 
 
 @dataclass(frozen=True)
-class Messages:
-    """The messages of one split: token ids, uncut and unpadded, and labels."""
+class Texts:
+    """The texts of one split: token ids, uncut and unpadded, and labels."""
 
     tokens: list[list[int]]
     labels: list[int]
@@ -41,10 +41,10 @@ class Messages:
 
 @dataclass
 class Run:
-    """What a finetuning computed, step by step.
+    """What a training run computed, step by step.
 
     evaluations: (step, training loss, validation loss); epochs: accuracies on 5 batches of training and validation;
-    correct: right predictions and messages of each split; first_gradients: by parameter, as the first update sees them.
+    correct: correct predictions and number of texts of each split; first_gradients: by parameter, at the first update.
     """
 
     batch_losses: list[float] = field(default_factory=list)
@@ -64,7 +64,7 @@ class NoLoss(Exception):
 
 
 class LoRALinear(nn.Module):
-    """A linear layer x W + b with adapters beside it: x W + b + alpha ((x A) B)."""
+    """A linear layer x W + b with adapters: x W + b + alpha ((x A) B)."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float):
         super().__init__()
@@ -144,7 +144,10 @@ class Block(nn.Module):
 
 
 class GPT2Classifier(nn.Module):
-    """A whole GPT-2 that gives two logits at every position. Its layers are drawn as they are made, in order."""
+    """A whole GPT-2 that gives two logits at every position.
+
+    Layers draw their random weights in the order in which they are created.
+    """
 
     def __init__(self, dimensions: Dimensions, causal: bool):
         super().__init__()
@@ -163,18 +166,18 @@ class GPT2Classifier(nn.Module):
 
 
 def build_model(
-    experiment: Experiment, dimensions: Dimensions, seed: int, checkpoint: dict[str, Tensor] | None
+    experiment: Experiment, dimensions: Dimensions, seed: int, pretrained: dict[str, Tensor] | None
 ) -> GPT2Classifier:
     """The model of a row before its first step, with what the row trains set to require gradients.
 
     Args:
-        checkpoint: tensors by their names in the Hugging Face GPT-2 files; None for `weights: random`.
+        pretrained: tensors by their names in the Hugging Face GPT-2 files; None for `weights: random`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPT2Classifier(dimensions, causal=not experiment.disable_causal_mask)
-        if checkpoint is not None:
-            load_checkpoint(model, checkpoint)
+        if pretrained is not None:
+            load_pretrained(model, pretrained)
         model.requires_grad_(False)
 
         torch.manual_seed(seed)
@@ -204,22 +207,22 @@ def add_lora(model: GPT2Classifier, rank: int, alpha: float) -> None:
 
 
 @torch.no_grad()
-def load_checkpoint(model: GPT2Classifier, checkpoint: dict[str, Tensor]) -> None:
-    """Copy the tensors of a Hugging Face checkpoint, whose linear weights are [in, out]."""
+def load_pretrained(model: GPT2Classifier, pretrained: dict[str, Tensor]) -> None:
+    """Copy the tensors of a Hugging Face GPT-2 file, whose linear weights are [in, out]."""
 
     def norm(module: LayerNorm, name: str) -> None:
-        module.weight.copy_(checkpoint[f"{name}.weight"])
-        module.bias.copy_(checkpoint[f"{name}.bias"])
+        module.weight.copy_(pretrained[f"{name}.weight"])
+        module.bias.copy_(pretrained[f"{name}.bias"])
 
     def linear(modules: list[nn.Linear], name: str) -> None:
-        weights = checkpoint[f"{name}.weight"].chunk(len(modules), dim=1)
-        biases = checkpoint[f"{name}.bias"].chunk(len(modules))
+        weights = pretrained[f"{name}.weight"].chunk(len(modules), dim=1)
+        biases = pretrained[f"{name}.bias"].chunk(len(modules))
         for module, weight, bias in zip(modules, weights, biases, strict=True):
             module.weight.copy_(weight.T)
             module.bias.copy_(bias)
 
-    model.token_embedding.weight.copy_(checkpoint["wte.weight"])
-    model.position_embedding.weight.copy_(checkpoint["wpe.weight"])
+    model.token_embedding.weight.copy_(pretrained["wte.weight"])
+    model.position_embedding.weight.copy_(pretrained["wpe.weight"])
     for index, block in enumerate(model.blocks):
         norm(block.norm_1, f"h.{index}.ln_1")
         norm(block.norm_2, f"h.{index}.ln_2")
@@ -230,12 +233,12 @@ def load_checkpoint(model: GPT2Classifier, checkpoint: dict[str, Tensor]) -> Non
     norm(model.final_norm, "ln_f")
 
 
-class PaddedMessages(Dataset):
-    """Messages cut to `context` tokens and padded to as many; as they are where `context` is None."""
+class PaddedTexts(Dataset):
+    """Texts cut and padded to `context` tokens; unchanged if `context` is None."""
 
-    def __init__(self, messages: Messages, context: int | None):
+    def __init__(self, texts: Texts, context: int | None):
         self.items = []
-        for tokens, label in zip(messages.tokens, messages.labels, strict=True):
+        for tokens, label in zip(texts.tokens, texts.labels, strict=True):
             if context is not None:
                 tokens = tokens[:context] + [PAD_TOKEN] * (context - len(tokens))
             self.items.append((torch.tensor(tokens), label))
@@ -247,8 +250,8 @@ class PaddedMessages(Dataset):
         return self.items[index]
 
 
-def context_length(experiment: Experiment, training: Messages, dimensions: Dimensions) -> int | None:
-    """The number of tokens that messages are cut and padded to; None without padding."""
+def context_length(experiment: Experiment, training: Texts, dimensions: Dimensions) -> int | None:
+    """The number of tokens that texts are cut and padded to; None without padding."""
     if experiment.no_padding:
         return None
     return {
@@ -260,11 +263,11 @@ def context_length(experiment: Experiment, training: Messages, dimensions: Dimen
 class Finetuning:
     """The reference's loop over one row."""
 
-    def __init__(self, experiment: Experiment, model: GPT2Classifier, data: dict[str, Messages], context: int | None):
+    def __init__(self, experiment: Experiment, model: GPT2Classifier, data: dict[str, Texts], context: int | None):
         self.experiment, self.model = experiment, model
         self.loaders = {
             split: DataLoader(
-                PaddedMessages(data[split], context),
+                PaddedTexts(data[split], context),
                 batch_size=experiment.batch_size,
                 shuffle=split == "train",
                 drop_last=split == "train",
@@ -322,7 +325,7 @@ class Finetuning:
             return logits[:, 0]
         if self.experiment.trainable_token_pos == "last":
             return logits[:, -1]
-        last_real = [max(i for i, token in enumerate(message) if token != PAD_TOKEN) for message in ids.tolist()]
+        last_real = [max(i for i, token in enumerate(text) if token != PAD_TOKEN) for text in ids.tolist()]
         return logits[torch.arange(len(ids)), last_real]
 
     def _loss(self, ids: Tensor, labels: Tensor, step: int) -> Tensor:

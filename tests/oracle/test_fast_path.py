@@ -1,7 +1,7 @@
 """The fast path computes what the plain implementation computes, for any valid combination of options.
 
-Both run in double precision, where the one's short cuts may differ from the other by rounding alone: a short cut that
-leaves something out or a batch drawn in another order is orders of magnitude above the tolerance.
+Both run in double precision, where they may differ by rounding alone: a short cut that leaves something out, or a batch
+in another order, is orders of magnitude above the tolerance.
 """
 
 import os
@@ -38,10 +38,11 @@ SPLITS = ("train", "validation", "test")
 TOLERANCE = 1e-9
 
 TRAINED = ("last_layer", "last_block", "last_two_blocks", "all", "lora")
-READ = ("first", "last", "flexible", "mean")
+POOLING = ("first", "last", "flexible", "mean")
 
-# Examples for each of the 80 ways to train and read, as they are found: a mistake may fail all 80, and to shrink each
-# would take hours. HYPOTHESIS_PROFILE=thorough looks at others each time, 560 in all, and shrinks what fails.
+# Examples for each of the 80 combinations of trained layers, pooling, mask and padding, as they are drawn: a mistake
+# may fail all 80, and to shrink each would take hours. HYPOTHESIS_PROFILE=thorough draws others each time, 560 in all,
+# and shrinks what fails.
 QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("normal", max_examples=2, derandomize=True, database=None, phases=[Phase.generate], **QUIET)
 settings.register_profile("thorough", max_examples=7, print_blob=True, **QUIET)
@@ -50,10 +51,10 @@ PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 @dataclass(frozen=True)
 class Case:
-    """A row, a model and messages small enough to finetune twice, and how the fast path cuts its work.
+    """A row, a model and texts small enough to finetune twice, and how the fast path cuts its work.
 
-    messages, longest: by split, the number of messages and the most tokens one may have.
-    one_ignored_in: how many messages, where ignore_index is a label.
+    texts, longest: by split, the number of texts and the most tokens one may have.
+    one_ignored_in: how many texts, where ignore_index is a label.
     """
 
     experiment: Experiment
@@ -61,7 +62,7 @@ class Case:
     n_head: int = 2
     n_embd: int = 8
     n_positions: int = 12
-    messages: tuple[int, int, int] = (20, 7, 9)
+    texts: tuple[int, int, int] = (20, 7, 9)
     longest: tuple[int, int, int] = (10, 12, 12)
     one_ignored_in: int = 8
     one_repeated_in: int = 5
@@ -82,29 +83,29 @@ class Case:
             source="tensors in memory",
         )
 
-    def data(self) -> dict[str, plain.Messages]:
+    def data(self) -> dict[str, plain.Texts]:
         generator = torch.Generator().manual_seed(self.data_seed)
 
         def draw(high: int, n: int) -> list[int]:
             return torch.randint(high, (n,), generator=generator).tolist()
 
-        data: dict[str, plain.Messages] = {}
+        data: dict[str, plain.Texts] = {}
         seen: list[list[int]] = []
-        for split, count, longest in zip(SPLITS, self.messages, self.longest, strict=True):
+        for split, count, longest in zip(SPLITS, self.texts, self.longest, strict=True):
             lengths = [1 + length for length in draw(longest, count)]
             labels = draw(2, count)
             ignored = self.experiment.ignore_index
             if ignored in (0, 1):
                 labels = [ignored if n == 0 else 1 - ignored for n in draw(self.one_ignored_in, count)]
-            messages = [draw(plain.PAD_TOKEN, length) for length in lengths]
+            texts = [draw(plain.PAD_TOKEN, length) for length in lengths]
             for place, number in enumerate(draw(self.one_repeated_in, count)):
                 if seen and number == 0:
-                    messages[place] = seen[draw(len(seen), 1)[0]]
-                seen.append(messages[place])
-            data[split] = plain.Messages(messages, labels)
+                    texts[place] = seen[draw(len(seen), 1)[0]]
+                seen.append(texts[place])
+            data[split] = plain.Texts(texts, labels)
         return data
 
-    def checkpoint(self) -> dict[str, Tensor] | None:
+    def pretrained(self) -> dict[str, Tensor] | None:
         """Tensors of a size at which every part of the model moves the logits; None for random weights."""
         if self.experiment.weights == "random":
             return None
@@ -118,8 +119,8 @@ class Case:
 
 
 @st.composite
-def cases(draw, trained: str, read: str, causal: bool, no_padding: bool, no_loss: bool = False) -> Case:
-    """Any valid combination of the other options; what is drawn first and most simply is no trivial case.
+def cases(draw, trained: str, pooling: str, causal: bool, no_padding: bool, no_loss: bool = False) -> Case:
+    """Any valid combination of the other options; the simplest case that is drawn is not trivial.
 
     no_loss: with a batch whose labels are all ignored, very likely; very unlikely otherwise.
     """
@@ -136,8 +137,8 @@ def cases(draw, trained: str, read: str, causal: bool, no_padding: bool, no_loss
     experiment = Experiment(
         weights=draw(st.sampled_from(["pretrained", "random"])),
         trainable_layers=trained,
-        trainable_token_pos=draw(st.sampled_from(["last", "first"])) if read == "mean" else read,
-        average_embeddings=read == "mean",
+        trainable_token_pos=draw(st.sampled_from(["last", "first"])) if pooling == "mean" else pooling,
+        average_embeddings=pooling == "mean",
         context_length=draw(named_lengths | st.integers(1, n_positions)),
         lora_rank=draw(st.integers(1, 4)),
         lora_alpha=draw(st.sampled_from([3, 0.5, 1, 16])),
@@ -154,7 +155,7 @@ def cases(draw, trained: str, read: str, causal: bool, no_padding: bool, no_loss
         n_head=n_head,
         n_embd=n_embd,
         n_positions=n_positions,
-        messages=(draw(st.integers(10, 30)), draw(st.integers(1, 20)), draw(st.integers(1, 20))),
+        texts=(draw(st.integers(10, 30)), draw(st.integers(1, 20)), draw(st.integers(1, 20))),
         longest=tuple(draw(longest) for _ in SPLITS),
         one_ignored_in=2 if no_loss else 8,
         data_seed=draw(st.integers(0, 10**6)),
@@ -208,32 +209,32 @@ class FastRun:
     counts: tuple[int, int]
 
 
-def run_plain(case: Case, data: dict[str, plain.Messages], checkpoint: dict[str, Tensor] | None):
+def run_plain(case: Case, data: dict[str, plain.Texts], pretrained: dict[str, Tensor] | None):
     """The plain implementation: finetuned, its context length and all its parameters' number."""
     dimensions = plain.Dimensions(case.n_layer, case.n_head, case.n_embd, case.n_positions)
     context = plain.context_length(case.experiment, data["train"], dimensions)
-    model = plain.build_model(case.experiment, dimensions, case.seed, checkpoint)
+    model = plain.build_model(case.experiment, dimensions, case.seed, pretrained)
     finetuning = plain.Finetuning(case.experiment, model, data, context)
     finetuning.finetune(case.seed)
     return finetuning, context, sum(p.numel() for p in model.parameters())
 
 
 def run_fast_path(
-    case: Case, data: dict[str, plain.Messages], checkpoint: dict[str, Tensor] | None, one_shape: bool = False
+    case: Case, data: dict[str, plain.Texts], pretrained: dict[str, Tensor] | None, one_shape: bool = False
 ) -> FastRun:
     """The fast path; with one_shape as it runs on a GPU, where batches do not differ in shape."""
     experiment, model = case.experiment, case.model
     tokens = {
         split: TokenizedSplit(
-            ids=torch.tensor([token for message in messages.tokens for token in message]),
-            lengths=torch.tensor([len(message) for message in messages.tokens]),
-            labels=torch.tensor(messages.labels),
+            ids=torch.tensor([token for text in texts.tokens for token in text]),
+            lengths=torch.tensor([len(text) for text in texts.tokens]),
+            labels=torch.tensor(texts.labels),
         )
-        for split, messages in data.items()
+        for split, texts in data.items()
     }
 
     def open_weights():
-        return RandomWeights(model, case.seed) if checkpoint is None else TensorWeights(checkpoint, model)
+        return RandomWeights(model, case.seed) if pretrained is None else TensorWeights(pretrained, model)
 
     spec = feature_spec(experiment, model, case.seed, "float32")
     if spec is None:
@@ -286,7 +287,7 @@ BLOCK_MODULES = {
 }
 
 
-def in_checkpoint_layout(plain_tensors: dict[str, Tensor], n_layer: int) -> dict[str, Tensor]:
+def in_package_layout(plain_tensors: dict[str, Tensor], n_layer: int) -> dict[str, Tensor]:
     """The plain implementation's tensors under the fast path's names: [in, out], and three projections as one."""
     tensors = {name.replace(".linear.", "."): tensor for name, tensor in plain_tensors.items()}
     modules = dict(MODULES)
@@ -296,11 +297,11 @@ def in_checkpoint_layout(plain_tensors: dict[str, Tensor], n_layer: int) -> dict
     converted = {}
     for ours, theirs in modules.items():
         for part in ("weight", "bias", "lora_a", "lora_b"):
-            pieces = [tensors.pop(f"{name}.{part}") for name in theirs if f"{name}.{part}" in tensors]
+            parts = [tensors.pop(f"{name}.{part}") for name in theirs if f"{name}.{part}" in tensors]
             if part == "weight" and ours not in ("wte", "wpe"):
-                pieces = [piece.t() for piece in pieces]
-            if pieces:
-                converted[f"{ours}.{part}"] = torch.stack(pieces) if part == "lora_b" else torch.cat(pieces, dim=-1)
+                parts = [tensor.t() for tensor in parts]
+            if parts:
+                converted[f"{ours}.{part}"] = torch.stack(parts) if part == "lora_b" else torch.cat(parts, dim=-1)
     assert not tensors, f"not compared: {sorted(tensors)}"
     return converted
 
@@ -321,7 +322,7 @@ def assert_same_numbers(found: list, expected: list, what: str) -> None:
 def assert_same_run(fast: FastRun, finetuning: plain.Finetuning, n_layer: int) -> None:
     result, expected = fast.result, finetuning.run
     history = result.history
-    first_gradients = in_checkpoint_layout(expected.first_gradients, n_layer)
+    first_gradients = in_package_layout(expected.first_gradients, n_layer)
     assert_same_tensors(fast.first_gradients, first_gradients, "gradient at the first update")
     assert_same_numbers([line.batch_loss for line in history], expected.batch_losses, "batch losses")
     evaluated = [line for line in history if line.train_loss is not None or line.val_loss is not None]
@@ -333,13 +334,13 @@ def assert_same_run(fast: FastRun, finetuning: plain.Finetuning, n_layer: int) -
     assert epochs == expected.epochs
     assert result.correct == expected.correct
     assert_same_tensors({"test": result.logits}, {"test": expected.test_logits}, "logits")
-    trained = in_checkpoint_layout(dict(finetuning.trained), n_layer)
+    trained = in_package_layout(dict(finetuning.trained), n_layer)
     assert_same_tensors(fast.trained, trained, "value after training")
 
 
 @contextmanager
-def small_pieces(case: Case):
-    """Double precision, and pieces so small that the fast path needs several of each kind."""
+def small_parts(case: Case):
+    """Double precision, and parts so small that the fast path needs several of each kind."""
     with (
         double_precision(),
         mock.patch.object(features, "CHUNK_TOKENS", case.chunk_tokens),
@@ -351,13 +352,13 @@ def small_pieces(case: Case):
 
 def check(case: Case) -> None:
     data = case.data()
-    with small_pieces(case):
-        checkpoint = case.checkpoint()
+    with small_parts(case):
+        pretrained = case.pretrained()
         try:
-            finetuning, context, total = run_plain(case, data, checkpoint)
+            finetuning, context, total = run_plain(case, data, pretrained)
         except plain.NoLoss:
             reject()
-        runs = [run_fast_path(case, data, checkpoint, one_shape) for one_shape in (False, True)]
+        runs = [run_fast_path(case, data, pretrained, one_shape) for one_shape in (False, True)]
     for fast in runs:
         assert fast.context == context
         assert fast.counts == (sum(p.numel() for p in finetuning.trained.values()), total)
@@ -366,13 +367,13 @@ def check(case: Case) -> None:
 
 @pytest.mark.parametrize("padding", ["padding", "no_padding"])
 @pytest.mark.parametrize("mask", ["causal", "no_mask"])
-@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("pooling", POOLING)
 @pytest.mark.parametrize("trained", TRAINED)
-def test_fast_path_equals_the_plain_implementation(trained, read, mask, padding):
-    test = PROFILE(given(cases(trained, read, mask == "causal", padding == "no_padding"))(check))
+def test_fast_path_equals_the_plain_implementation(trained, pooling, mask, padding):
+    test = PROFILE(given(cases(trained, pooling, mask == "causal", padding == "no_padding"))(check))
     if PROFILE.derandomize:
         # Without a seed of its own each of these would draw the same other options.
-        test = seed(f"{trained} {read} {mask} {padding}")(test)
+        test = seed(f"{trained} {pooling} {mask} {padding}")(test)
     test()
 
 
@@ -381,16 +382,16 @@ def test_fast_path_equals_the_plain_implementation(trained, read, mask, padding)
 def test_batch_whose_labels_are_all_ignored_stops_the_run_and_is_named(data):
     trained = data.draw(st.sampled_from(["last_layer", "all"]))
     case = data.draw(cases(trained, "last", causal=True, no_padding=data.draw(st.booleans()), no_loss=True))
-    messages = case.data()
-    with small_pieces(case):
-        checkpoint = case.checkpoint()
+    texts = case.data()
+    with small_parts(case):
+        pretrained = case.pretrained()
         try:
-            run_plain(case, messages, checkpoint)
+            run_plain(case, texts, pretrained)
             reject()
         except plain.NoLoss as no_loss:
             expected = no_loss.step
         with pytest.raises(InputError, match=r"^step \d+: every label") as error:
-            run_fast_path(case, messages, checkpoint)
+            run_fast_path(case, texts, pretrained)
     named = int(re.match(r"step (\d+)", str(error.value))[1])
     # The batches of one update are looked at together, before the evaluations between them.
     assert expected <= named < expected + case.experiment.accumulation_steps

@@ -1,4 +1,4 @@
-"""The plain implementation that the fast path is measured by is itself the reference."""
+"""The plain implementation, with which the fast path is compared, equals the reference."""
 
 import argparse
 import csv
@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
-from tests.oracle.plain import Dimensions, Finetuning, Messages, build_model, context_length
+from tests.oracle.plain import Dimensions, Finetuning, Texts, build_model, context_length
 from tests.parity.inputs import MODELS, N_POSITIONS, write_synthetic
 
 TRACES = Path(__file__).parents[1] / "parity" / "synthetic"
@@ -25,10 +25,10 @@ def synthetic(tmp_path_factory) -> Path:
     return folder
 
 
-def read_messages(file: Path) -> Messages:
+def read_texts(file: Path) -> Texts:
     with open(file, newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
-    return Messages([list(row["Text"].encode()) for row in rows], [int(row["Label"]) for row in rows])
+    return Texts([list(row["Text"].encode()) for row in rows], [int(row["Label"]) for row in rows])
 
 
 def experiment_of(arguments: list[str]) -> Experiment:
@@ -45,11 +45,11 @@ def test_plain_implementation_equals_the_reference(row, synthetic):
     experiment = experiment_of(trace["arguments"])
     stem, n_embd, n_layer, n_head = MODELS[experiment.model_size]
     dimensions = Dimensions(n_layer, n_head, n_embd, N_POSITIONS["synthetic"])
-    data = {split: read_messages(synthetic / f"{split}.csv") for split in ("train", "validation", "test")}
-    checkpoint = load_file(synthetic / f"{stem}.safetensors") if experiment.weights == "pretrained" else None
+    data = {split: read_texts(synthetic / f"{split}.csv") for split in ("train", "validation", "test")}
+    pretrained = load_file(synthetic / f"{stem}.safetensors") if experiment.weights == "pretrained" else None
 
     context = context_length(experiment, data["train"], dimensions)
-    model = build_model(experiment, dimensions, SEED, checkpoint)
+    model = build_model(experiment, dimensions, SEED, pretrained)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     run = Finetuning(experiment, model, data, context).finetune(SEED)
 

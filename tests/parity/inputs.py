@@ -1,7 +1,7 @@
-"""The inputs of the parity suites: scaled-down checkpoints, and the synthetic splits.
+"""The inputs of the parity suites: scaled-down weights, and the synthetic splits.
 
 The traces of the reference were made on these very bytes; numpy's RandomState streams are frozen, so they
-are the same everywhere. Checkpoints have the names and layouts of the Hugging Face GPT-2 files.
+are the same everywhere. Weights have the names and layouts of the Hugging Face GPT-2 files.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ HAM = ["ok", "later", "home", "love", "dinner", "see", "you", "soon", "work", "b
 
 
 def model_entries(suite: str, folder: Path) -> dict[str, dict]:
-    """The models file of a suite whose checkpoints lie in `folder`."""
+    """The models file of a suite whose weights are in `folder`."""
     return {
         name: {
             "n_layer": n_layer,
@@ -38,13 +38,13 @@ def model_entries(suite: str, folder: Path) -> dict[str, dict]:
 
 
 def write_synthetic(folder: Path) -> None:
-    """Write the synthetic suite: three splits and four checkpoints with 128 positions."""
+    """Write the synthetic suite: three splits and four files of weights with 128 positions."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.RandomState(2024)
     for name, (messages, longest) in SPLITS.items():
         drawn = [_message(generator, longest) for _ in range(messages)]
         pd.DataFrame(drawn, columns=["Label", "Text"]).to_csv(folder / f"{name}.csv", index=False)
-    write_checkpoints(folder, N_POSITIONS["synthetic"])
+    write_weights(folder, N_POSITIONS["synthetic"])
 
 
 def _message(generator: np.random.RandomState, longest: int) -> tuple[int, str]:
@@ -57,14 +57,14 @@ def _message(generator: np.random.RandomState, longest: int) -> tuple[int, str]:
             return label, text[:longest]
 
 
-def write_checkpoints(folder: Path, n_positions: int) -> None:
-    """Write the four scaled-down checkpoints."""
+def write_weights(folder: Path, n_positions: int) -> None:
+    """Write the four scaled-down weights."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (stem, n_embd, n_layer, _) in enumerate(MODELS.values(), start=100):
-        save_file(_checkpoint(seed, n_embd, n_layer, n_positions), folder / f"{stem}.safetensors")
+        save_file(_weights_of(seed, n_embd, n_layer, n_positions), folder / f"{stem}.safetensors")
 
 
-def _checkpoint(seed: int, c: int, n_layer: int, n_positions: int) -> dict[str, np.ndarray]:
+def _weights_of(seed: int, c: int, n_layer: int, n_positions: int) -> dict[str, np.ndarray]:
     generator = np.random.RandomState(seed)
 
     def draw(*shape: int, scale: float) -> np.ndarray:

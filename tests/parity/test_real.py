@@ -1,4 +1,4 @@
-"""The whole table through Snakemake, from the real messages and the real BPE, with scaled-down checkpoints."""
+"""The whole table through Snakemake, from the real messages and the real BPE, with scaled-down weights."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from safetensors import safe_open
 from gpt2_ablations.data.tokens import load_tokens
 from tests.conftest import CHECKOUT, run_snakemake, write_yaml
 from tests.device import DEVICE
-from tests.parity.inputs import model_entries, write_checkpoints
+from tests.parity.inputs import model_entries, write_weights
 from tests.parity.traces import assert_equals_trace, tolerance
 
 ROWS = [str(row) for row in range(1, 20)]
@@ -25,8 +25,8 @@ SPLIT_HASHES = {
 def results(shared, tmp_path_factory) -> Path:
     """The results folder of `snakemake --cores all`, run once for the module."""
     folder = tmp_path_factory.mktemp("real table")
-    write_checkpoints(folder / "checkpoints", 1024)
-    write_yaml(folder / "models.yaml", model_entries("real", folder / "checkpoints"))
+    write_weights(folder / "pretrained", 1024)
+    write_yaml(folder / "models.yaml", model_entries("real", folder / "pretrained"))
     override = {
         "models": "models.yaml",
         "dataset": {"sources": [str(shared / "real" / "sms_spam_collection.zip")]},
@@ -57,7 +57,7 @@ def test_row_equals_the_reference(row, results, shared):
     assert_equals_trace(results / "rows" / row / "seed-123", trace, tolerance("real", row))
 
 
-def test_rows_share_the_frozen_part(results):
+def test_rows_share_the_features_of_their_frozen_layers(results):
     files = list((results / "features").glob("*.safetensors"))
     depths = []
     for file in files:

@@ -15,7 +15,7 @@ from gpt2_ablations.settings.models import load_models, model_folder
 from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT, write_yaml
 from tests.device import DEVICE
-from tests.parity.inputs import MODELS, model_entries, write_checkpoints, write_synthetic
+from tests.parity.inputs import MODELS, model_entries, write_synthetic, write_weights
 from tests.parity.traces import assert_equals_trace, tolerance
 
 ROWS = [str(row) for row in range(1, 20)]
@@ -36,7 +36,7 @@ def trace_of(row: str) -> dict:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> tuple[Path, Config]:
-    """The synthetic splits and checkpoints where the workflow would have put them."""
+    """The synthetic splits and weights, where the workflow would write them."""
     folder = tmp_path_factory.mktemp("synthetic")
     results = folder / "results"
     write_synthetic(results / "dataset")
@@ -70,7 +70,7 @@ def test_inputs_are_the_bytes_of_the_shared_generator(tmp_path, shared):
 
     for suite in ("synthetic", "real"):
         folder = tmp_path / suite
-        write_synthetic(folder) if suite == "synthetic" else write_checkpoints(folder, 1024)
+        write_synthetic(folder) if suite == "synthetic" else write_weights(folder, 1024)
         theirs = tmp_path / f"their-{suite}"
         subprocess.run([sys.executable, shared / "parity" / "make_inputs.py", suite, theirs], check=True)
         assert {f.name: f.read_bytes() for f in folder.iterdir()} == {f.name: f.read_bytes() for f in theirs.iterdir()}

@@ -94,7 +94,7 @@ def test_flops_of_the_frozen_layers_are_counted(row):
 
 
 @pytest.mark.parametrize("row", KINDS.values(), ids=KINDS, indirect=True)
-def test_flops_of_the_training_are_counted(row):
+def test_flops_of_training_are_counted(row):
     experiment, spec, layout, run = row
     if spec is None:
         inputs = inputs_from_tokens(experiment, tokens(), context_positions(experiment, tokens(), MODEL.n_positions))

@@ -46,7 +46,7 @@ def test_on_gpus_start_ups_count_beside_the_computing(planned, gpus):
     assert plan.seconds == pytest.approx((all_jobs - start_ups) / gpus + start_ups / jobs_at_once(gpus, 16))
 
 
-def test_on_the_processor_jobs_take_all_cores_in_turn(planned):
+def test_on_the_cpu_jobs_take_all_cores_in_turn(planned):
     plan = planned(0)
     all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
     assert all(row.threads == 16 for row in plan.rows)
