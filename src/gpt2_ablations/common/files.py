@@ -16,6 +16,27 @@ _unfinished: set[Path] = set()
 
 
 @contextmanager
+def explained(name: str | Path, if_missing: str = "check the path") -> Iterator[None]:
+    """Explain in one line why a user's text file cannot be read in the block.
+
+    Args:
+        name: of the file, for the error message.
+        if_missing: what to do if the file does not exist.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is not UTF-8.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file; {if_missing}") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+@contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
     """Write a file atomically.
 

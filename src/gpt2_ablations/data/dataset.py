@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.errors import InputError
-from ..common.files import write_whole
+from ..common.files import explained, write_whole
 from ..settings.constants import CLASSES, SPLITS
 from ..settings.dataset_format import DELIMITERS, SMS_FORMAT, DatasetFormat
 
@@ -60,12 +60,8 @@ def split_messages(
 
 
 def _read_messages(path: str | Path, file_format: DatasetFormat) -> "DataFrame":
-    try:
+    with explained(path, "make it with `snakemake --cores all split_messages`"):
         content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `snakemake --cores all split_messages`") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     return parse_messages(content, path, file_format)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..common.errors import InputError, printable
+from ..common.files import explained
 from .prediction import Prediction
 
 FORMATS = ("text", "csv", "json")
@@ -27,18 +28,12 @@ def read_texts(file: str, column: str | None) -> Iterator[str]:
         InputError: the file cannot be read, is not UTF-8 or not CSV, or the column does not appear exactly once.
     """
     name = "standard input" if file == STANDARD_INPUT else file
-    try:
+    with explained(name):
         if file == STANDARD_INPUT:
             yield from _texts(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=""), name, column)
         else:
             with open(file, encoding="utf-8-sig", newline="") as opened:
                 yield from _texts(opened, name, column)
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file; check the path") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
 
 def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:

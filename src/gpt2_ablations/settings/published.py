@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
+from ..common.files import explained
 from .constants import Split
 from .schema.options import option
 from .schema.validation import allowed_names, input_error
@@ -98,15 +99,10 @@ def load_published(path: str | Path) -> dict[str, Published]:
     Raises:
         InputError: the file cannot be read, or a column or value is wrong.
     """
+    with explained(path, "check the path or restore the file"), open(path, newline="", encoding="utf-8") as file:
+        text = list(file)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path or restore the file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        header, *lines = csv.reader(text)
     except (ValueError, csv.Error):
         raise InputError(f"{path}: empty or not a CSV file; its first line must be {_HEADER}") from None
     _check_header(path, header)

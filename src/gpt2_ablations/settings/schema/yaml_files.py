@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from ...common.errors import InputError
+from ...common.files import explained
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -39,16 +40,12 @@ def load_yaml(path: str | Path) -> dict:
     Raises:
         InputError: the file is missing, is not UTF-8 or not YAML, repeats a key, or is no mapping.
     """
+    with explained(path, "check the path or restore the file"):
+        text = Path(path).read_text(encoding="utf-8")
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+        content = yaml.load(text, Loader=_StrictLoader)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path or restore the file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; write it flat") from None
     except (yaml.YAMLError, ValueError) as error:
