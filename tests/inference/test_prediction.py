@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hashing import weights_digest
-from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.data.dataset import read_split
 from gpt2_ablations.data.tokens import load_tokenizer
 from gpt2_ablations.finetuning import training_job
@@ -24,12 +23,11 @@ from gpt2_ablations.inference import prediction
 from gpt2_ablations.inference.export import export, exported_tensors
 from gpt2_ablations.inference.prediction import load_predictor
 from gpt2_ablations.inference.saved_models import load_saved_model
-from gpt2_ablations.settings.config import Config, load_config
+from gpt2_ablations.settings.config import Config
 from gpt2_ablations.settings.experiment import Experiment
-from gpt2_ablations.settings.models import model_folder
 from gpt2_ablations.settings.paths import Paths
-from tests.conftest import CHECKOUT, write_yaml
-from tests.parity.inputs import MODELS, model_entries, write_synthetic
+from tests.conftest import CHECKOUT
+from tests.parity.inputs import synthetic_config
 
 SMALL = "gpt2-small (124M)"
 SEED = 7
@@ -85,27 +83,8 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Runs:
     folder = tmp_path_factory.mktemp("saved")
-    results = folder / "results"
-    write_synthetic(results / "dataset")
-    for name, (stem, *_) in MODELS.items():
-        file = results / "weights" / model_folder(name) / "model.safetensors"
-        file.parent.mkdir(parents=True)
-        (results / "dataset" / f"{stem}.safetensors").rename(file)
-    models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
-    override = write_yaml(
-        folder / "config.yaml",
-        {
-            "results": str(results),
-            "models": str(models),
-            "tokenizer": {"name": "bytes"},
-            "device": "cpu",
-            "keep_models": True,
-            "dataset": {"labels": ["fine", "junk"]},
-        },
-    )
-    config = load_config([CHECKOUT / "config" / "config.yaml", override])
-    data_jobs.tokenize_dataset(config)
-    return Runs(folder, config)
+    labels = {"labels": ["fine", "junk"]}
+    return Runs(folder, synthetic_config(folder, device="cpu", keep_models=True, dataset=labels))
 
 
 def logits(predictions) -> torch.Tensor:

@@ -10,6 +10,11 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
+from gpt2_ablations.data import jobs as data_jobs
+from gpt2_ablations.settings.config import Config, load_config
+from gpt2_ablations.settings.models import model_folder
+from tests.conftest import CHECKOUT, write_yaml
+
 # The reference's name: file stem, n_embd, n_layer, n_head.
 MODELS = {
     "gpt2-small (124M)": ("tiny-small", 64, 4, 4),
@@ -55,6 +60,21 @@ def _message(generator: np.random.RandomState, longest: int) -> tuple[int, str]:
         text += (" " if text else "") + words[generator.randint(len(words))]
         if len(text) >= generator.randint(6, longest):
             return label, text[:longest]
+
+
+def synthetic_config(folder: Path, **override: object) -> Config:
+    """The configuration of a project in `folder` whose synthetic splits, weights and tokens the jobs find in place."""
+    results = folder / "results"
+    write_synthetic(results / "dataset")
+    for name, (stem, *_) in MODELS.items():
+        file = results / "weights" / model_folder(name) / "model.safetensors"
+        file.parent.mkdir(parents=True)
+        (results / "dataset" / f"{stem}.safetensors").rename(file)
+    models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
+    content = {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}} | override
+    config = load_config([CHECKOUT / "config" / "config.yaml", write_yaml(folder / "config.yaml", content)])
+    data_jobs.tokenize_dataset(config)
+    return config
 
 
 def write_weights(folder: Path, n_positions: int) -> None:

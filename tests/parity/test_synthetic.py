@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.data import jobs as data_jobs
 from gpt2_ablations.finetuning import training_job
-from gpt2_ablations.settings.config import Config, load_config
+from gpt2_ablations.settings.config import Config
 from gpt2_ablations.settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
-from gpt2_ablations.settings.models import load_models, model_folder
+from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.rows import load_experiments
-from tests.conftest import CHECKOUT, write_yaml
+from tests.conftest import CHECKOUT
 from tests.device import DEVICE
-from tests.parity.inputs import MODELS, model_entries, write_synthetic, write_weights
+from tests.parity.inputs import synthetic_config, write_synthetic, write_weights
 from tests.parity.traces import assert_equals_trace, tolerance
 
 ROWS = [str(row) for row in range(1, 20)]
@@ -38,20 +37,7 @@ def trace_of(row: str) -> dict:
 def suite(tmp_path_factory) -> tuple[Path, Config]:
     """The synthetic splits and weights, where the workflow would write them."""
     folder = tmp_path_factory.mktemp("synthetic")
-    results = folder / "results"
-    write_synthetic(results / "dataset")
-    for name, (stem, *_) in MODELS.items():
-        file = results / "weights" / model_folder(name) / "model.safetensors"
-        file.parent.mkdir(parents=True)
-        (results / "dataset" / f"{stem}.safetensors").rename(file)
-    models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
-    override = write_yaml(
-        folder / "config.yaml",
-        {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}, "device": DEVICE.type},
-    )
-    config = load_config([CHECKOUT / "config" / "config.yaml", override])
-    data_jobs.tokenize_dataset(config)
-    return folder, config
+    return folder, synthetic_config(folder, device=DEVICE.type)
 
 
 def experiment_of(row: str, config: Config) -> Experiment:
