@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpt2_ablations.data.download.retry_policy import ENVIRONMENT
 from tests.conftest import fuzz_cases, write_yaml
 from tests.workflow.conftest import make_workshop
 
@@ -99,8 +98,6 @@ def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
     """Neither when sources fail or change, nor in a dry run that prints why a job runs again."""
     monkeypatch.setenv("HF_TOKEN", "hf_hush")
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv(ENVIRONMENT + "ATTEMPTS", "2")
-    monkeypatch.setenv(ENVIRONMENT + "PAUSE", "0")
     secret = "http://hush-user:hush-password@127.0.0.1:1/{}?token=hush-token"
     own = {"sources": ["messages.tsv"], "sha256": None}
     workshop.override(dataset={"sources": [secret.format("messages")], "sha256": None})

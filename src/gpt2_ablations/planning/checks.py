@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..common.errors import InputError
 from ..common.files import existing_part
-from ..data.download.sources import SourceError, is_local, refers_to
+from ..data.download.sources import SourceError, is_local, join_source, local_file, local_path
 from ..settings.config import Config
 from ..settings.experiment import Experiment
 from ..settings.models import ModelConfig
@@ -79,6 +79,21 @@ def check_sources_outside_results(config: Config, models: dict[str, ModelConfig]
             )
 
 
+def refers_to(source: str, path: Path) -> bool:
+    """Whether a source is the file or folder at `path`, so that removing `path` would remove the source.
+
+    The file need not exist. A symbolic link at `path` may point to the source: removing the link keeps the source. A
+    source that is a symbolic link to `path` refers to it.
+    """
+    if not is_local(source):
+        return False
+    try:
+        named, removed = local_path(source), path.parent.resolve() / path.name
+        return removed in (named.parent.resolve() / named.name, named.resolve())
+    except (OSError, RuntimeError, SourceError):
+        return False  # reading the source reports the error
+
+
 def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:
     """Check the inputs on this machine. The command `check-sources` asks for those that are downloaded.
 
@@ -98,7 +113,6 @@ def _check_messages(config: Config) -> None:
         return
     from ..data.dataset import parse_messages
     from ..data.download.archives import read_messages
-    from ..data.download.fetch import local_file
 
     failures = []
     for source in config.dataset.sources:
@@ -120,8 +134,7 @@ def _check_tokenizer(config: Config) -> None:
     tokenizer = config.tokenizer
     if tokenizer.name == "bytes" or not _all_on_disk(tokenizer.sources):
         return
-    from ..data.download.fetch import TOKENIZER_FILES, local_file
-    from ..data.download.sources import join_source
+    from ..data.download.fetch import TOKENIZER_FILES
 
     for name, other_name, _ in TOKENIZER_FILES:
         if (Paths(config.results).tokenizer / name).is_file():
@@ -143,7 +156,6 @@ def _check_tokenizer(config: Config) -> None:
 def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
     if not _all_on_disk([model.source]):
         return
-    from ..data.download.fetch import local_file
     from ..gpt2.weights import PretrainedWeights
 
     where = f"{config.models}: {name}: source"

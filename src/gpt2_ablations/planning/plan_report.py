@@ -45,10 +45,7 @@ def _speed_text(speed: Speed, precision: str) -> str:
 
 
 def _files(needed: list[Needed]) -> str:
-    rows = []
-    for file in needed:
-        begun = f", {file_size(file.begun)} of it done" if file.begun and file.state == "download" else ""
-        rows.append([file.model or file.what, file_size(file.size), file.state + begun])
+    rows = [[file.model or file.what, file_size(file.size), file.state] for file in needed]
     left = WIDTH - sum(max(map(len, column)) + GAP for column in zip(*rows, strict=True))
     for row, file in zip(rows, needed, strict=True):
         others = f" (or {len(file.sources) - 1} more)" if len(file.sources) > 1 else ""

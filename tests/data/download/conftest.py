@@ -1,6 +1,5 @@
 """Servers on loopback, and a process that downloads from them with huggingface_hub."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_ablations.data.download import web
 from tests.data.download.hub_client import HubClient
 from tests.data.download.misbehaving_server import Server
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_proxy_and_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    for name in list(os.environ):
-        if name.startswith("GPT2_ABLATIONS_"):
-            monkeypatch.delenv(name)
+    monkeypatch.delenv("GPT2_ABLATIONS_ALLOW_HTTP", raising=False)
+    monkeypatch.setattr(web, "BACKOFF", 0)
 
 
 @pytest.fixture

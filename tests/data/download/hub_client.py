@@ -15,13 +15,11 @@ import json, sys
 from pathlib import Path
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.download import fetch_file
-from gpt2_ablations.data.download.retry_policy import RetryPolicy
 
 for line in sys.stdin:
     task = json.loads(line)
-    policy = RetryPolicy(**{"pause": 0.01, "timeout": 5.0, "min_rate": 1.0, **task["policy"]})
     try:
-        fetch_file(task["sources"], Path(task["destination"]), task["sha256"], "weights.sources", policy=policy)
+        fetch_file(task["sources"], Path(task["destination"]), task["sha256"], "weights.sources")
         answer = None
     except InputError as error:
         answer = str(error)
@@ -47,19 +45,18 @@ class HubClient:
                 "PYTHONPATH": str(SOURCE_FOLDER),
                 "HF_ENDPOINT": endpoint,
                 "HF_HOME": str(cache),
+                "HF_HUB_ETAG_TIMEOUT": "1",
+                "HF_HUB_DOWNLOAD_TIMEOUT": "1",
                 **environment,
             },
         )
 
-    def fetch(self, sources: list[str], destination: Path, sha256: str | None, **policy: float) -> str | None:
+    def fetch(self, sources: list[str], destination: Path, sha256: str | None) -> str | None:
         """Fetch a file.
-
-        Args:
-            policy: attributes of the retry policy.
 
         Returns: the text of the error; None if there was none.
         """
-        task = {"sources": sources, "destination": str(destination), "sha256": sha256, "policy": policy}
+        task = {"sources": sources, "destination": str(destination), "sha256": sha256}
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

@@ -175,14 +175,12 @@ def cut(content: bytes, after: int, ranges: bool = True, reset: bool = False, **
 
 
 def stall(content: bytes, after: int, pause: float) -> Behaviour:
-    """`after` bytes of body at once, the rest a byte at a time."""
+    """`after` bytes of the body, then nothing."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, len(content))
         handler.body(content[:after])
-        while handler.command == "GET":
-            handler.body(b"x")
-            time.sleep(pause)
+        time.sleep(pause)
 
     return answer
 
@@ -215,35 +213,6 @@ def page() -> Behaviour:
 def redirect(target: str) -> Behaviour:
     """A redirect to another address."""
     return lambda handler: handler.head(302, 0, Location=target)
-
-
-def trickle(content: bytes, pause: float) -> Behaviour:
-    """The body, with a pause after each byte."""
-
-    def answer(handler: Handler) -> None:
-        handler.head(200, len(content))
-        for byte in content if handler.command == "GET" else b"":
-            handler.body(bytes([byte]))
-            time.sleep(pause)
-
-    return answer
-
-
-def trickling_headers(pause: float) -> Behaviour:
-    """Headers that arrive a byte at a time and never end."""
-
-    def answer(handler: Handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(pause)
-
-    return answer
-
-
-def silence(seconds: float) -> Behaviour:
-    """No response for some seconds."""
-    return lambda handler: time.sleep(seconds)
 
 
 @dataclass

@@ -26,8 +26,7 @@ class Checkout:
     def __init__(self, folder: Path, hub: str):
         self.folder = folder
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        quick = {f"GPT2_ABLATIONS_DOWNLOAD_{name}": value for name, value in (("ATTEMPTS", "2"), ("PAUSE", "0"))}
-        self.environment = inherited | quick | {"HF_ENDPOINT": hub, "HF_HOME": str(folder / "cache")}
+        self.environment = inherited | {"HF_ENDPOINT": hub, "HF_HOME": str(folder / "cache")}
         self.environment["PYTHONPATH"] = str(SOURCE_FOLDER)
 
     def configure(self, sources: list[str], models: dict[str, str] | None = None) -> None:
@@ -63,17 +62,16 @@ def error_of(done: subprocess.CompletedProcess) -> str:
 
 
 def test_messages_that_no_source_has_can_be_supplied_by_hand_as_the_error_says(checkout, server, tmp_path):
-    sources = [server.serve("/page", page()), server.serve("/busy", status(500)), "absent.zip"]
+    sources = [server.serve("/page", page()), server.serve("/forbidden", status(403)), "absent.zip"]
     checkout.configure(sources)
     line = error_of(checkout.command("fetch_messages"))
     assert line.startswith(
         f"error: dataset.sources: could not download the dataset with sha256 {SHA256} from any source ("
     )
-    reasons = ["an HTML page", "HTTP 500 (Internal Server Error) (2 attempts)", "no such file"]
+    reasons = ["an HTML page", "HTTP 403 (Forbidden)", "no such file"]
     for source, reason in zip(sources, reasons, strict=True):
         assert f"{source}: {reason}" in line
     assert line.endswith("Download it yourself and list its path first in dataset.sources")
-    assert len(server.asked("/busy")) == 2
     with zipfile.ZipFile(tmp_path / "by hand.zip", "w") as archive:
         archive.writestr("SMSSpamCollection", MESSAGES)
     for copy in ("by hand.zip", (tmp_path / "by hand.zip").as_uri()):
@@ -106,7 +104,6 @@ def test_check_sources_prints_every_answer_and_fails_if_a_file_has_no_source(che
         f"messages  {sources[2]}  does not answer: HTTP 404 (Not Found)",
         f"weights of tiny  hf://tiny/model@{COMMIT}/model  7 bytes, hash unchecked",
     ]
-    assert sum(request.sent for request in server.requests) == 0
     checkout.configure(sources[2:], {"tiny": hub.source("absent")})
     expected = "error: no source has messages, weights of tiny; add a source that does"
     assert error_of(checkout.command("check-sources")) == expected

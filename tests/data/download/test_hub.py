@@ -23,8 +23,6 @@ from tests.data.download.misbehaving_server import (
     redirect,
     stall,
     status,
-    trickle,
-    trickling_headers,
 )
 
 CONTENT = random.Random(3).randbytes(300_000)
@@ -124,7 +122,7 @@ def test_offline_the_cache_is_used_and_a_missing_file_is_explained(hub, tmp_path
 
 
 def test_a_token_is_sent_and_never_printed(hub, tmp_path):
-    hub.add(NAME, CONTENT, get=in_turn(status(500), status(403)))
+    hub.add(NAME, CONTENT, get=status(403))
     with HubClient(hub.server.address, tmp_path / "cache", NO_PROXY="*", HF_TOKEN="hf_hush") as client:
         message = client.fetch([hub.source(NAME)], tmp_path / "file", SHA256)
         assert "HTTP 403" in message
@@ -146,59 +144,39 @@ def test_a_signed_address_is_never_printed_and_gets_no_token(hub, server, tmp_pa
     assert "authorization" not in server.requests[0].headers
 
 
-@pytest.mark.parametrize("method", ["head", "get"])
-def test_500_is_retried(hub, hub_client, destination, method):
-    source = hub.add(NAME, CONTENT)
-    correct = hub.server.behaviours[hub.path(NAME)]
-    hub.add(NAME, CONTENT, **{method: in_turn(status(500), correct)})
-    assert hub_client.fetch([source], destination, SHA256) is None
-    assert destination.read_bytes() == CONTENT
-    assert gets(hub) == (2 if method == "get" else 1)
-
-
-def test_a_repeated_500_ends_after_three_attempts(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, head=status(500))
-    assert "HTTP 500 (Internal Server Error) (3 attempts)" in hub_client.fetch([source], destination, SHA256)
-    assert len(hub.server.asked(hub.path(NAME), "HEAD")) == 3
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [cut(LARGE, BLOCK + 1000), cut(LARGE, BLOCK + 1000, reset=True), stall(LARGE, BLOCK + 1000, 0.02)],
-    ids=["closed", "reset", "too slow"],
-)
+@pytest.mark.parametrize("broken", [cut(LARGE, BLOCK + 1000), stall(LARGE, BLOCK + 1000, 2)], ids=["closed", "stalled"])
 def test_a_cut_connection_is_resumed(hub, hub_client, destination, broken):
     source = hub.add(NAME, LARGE, get=in_turn(broken, good(LARGE)))
-    digest = hashlib.sha256(LARGE).hexdigest()
-    assert hub_client.fetch([source], destination, digest, timeout=1.0, min_rate=1000) is None
+    assert hub_client.fetch([source], destination, hashlib.sha256(LARGE).hexdigest()) is None
     assert destination.read_bytes() == LARGE
     ranges = [request.headers.get("range") for request in hub.server.asked(hub.path(NAME))]
     assert ranges == [None, f"bytes={BLOCK}-"]
 
 
-def test_a_server_that_always_cuts_and_cannot_resume_is_given_up(hub, hub_client, destination):
-    source = hub.add(NAME, LARGE, get=cut(LARGE, BLOCK + 1000, ranges=False))
-    message = hub_client.fetch([source], destination, hashlib.sha256(LARGE).hexdigest())
-    assert "the connection is cut again and again" in message
-    assert sent(hub) < 4 * len(LARGE)
-    assert blobs(hub_client, hub) == []
+def test_a_busy_hub_is_asked_again(hub, hub_client, destination):
+    source = hub.add(NAME, CONTENT)
+    correct = hub.server.behaviours[hub.path(NAME)]
+    hub.add(NAME, CONTENT, head=in_turn(status(503), correct))
+    assert hub_client.fetch([source], destination, SHA256) is None
+    assert destination.read_bytes() == CONTENT
 
 
-def test_a_body_that_is_always_too_short_is_given_up(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, get=cut(CONTENT, 1000, ranges=False))
-    assert "the connection was cut (3 attempts)" in hub_client.fetch([source], destination, SHA256)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (good(WRONG), f"its sha256 is {hashlib.sha256(WRONG).hexdigest()}, not {SHA256[:12]}…"),
+        (page(), "the download failed (OSError)"),
+        (status(500), "HTTP 500 (Internal Server Error)"),
+        (cut(CONTENT, 1000, reset=True), "the download failed (Connection reset by peer)"),
+    ],
+    ids=["wrong bytes", "HTML page", "500", "reset"],
+)
+def test_a_failed_download_is_explained_and_the_next_source_is_tried(
+    hub, hub_client, destination, tmp_path, answer, reason
+):
+    source = hub.add(NAME, CONTENT, get=answer)
+    assert reason in hub_client.fetch([source], destination, SHA256)
     assert not destination.exists()
-    assert gets(hub) == 3
-    assert blobs(hub_client, hub) == []
-
-
-def test_wrong_bytes_are_refused_and_removed_from_the_cache(hub, hub_client, destination, tmp_path):
-    source = hub.add(NAME, CONTENT, get=good(WRONG))
-    message = hub_client.fetch([source], destination, SHA256)
-    assert f"its sha256 is {hashlib.sha256(WRONG).hexdigest()}, not {SHA256[:12]}…" in message
-    assert not destination.exists()
-    assert gets(hub) == 1
-    assert blobs(hub_client, hub) == []
     (tmp_path / "copy").write_bytes(CONTENT)
     assert hub_client.fetch([source, str(tmp_path / "copy")], destination, SHA256) is None
     assert destination.read_bytes() == CONTENT
@@ -234,53 +212,19 @@ def test_a_server_that_is_not_a_hub_is_named(hub, hub_client, destination):
     assert gets(hub) == 0
 
 
-def test_an_html_page_in_place_of_the_file_is_not_kept(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, get=page())
-    assert hub_client.fetch([source], destination, SHA256) is not None
-    assert not destination.exists()
-    assert blobs(hub_client, hub) == []
-
-
-def test_a_redirect_loop_is_given_up(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, head=redirect(hub.path(NAME)))
-    assert "too many redirects" in hub_client.fetch([source], destination, SHA256)
-    assert len(hub.server.asked(hub.path(NAME), "HEAD")) == 20
-
-
-def test_a_redirect_to_plain_http_elsewhere_is_refused(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, get=redirect("http://example.org/file"))
-    assert "plain http is refused" in hub_client.fetch([source], destination, SHA256)
-
-
 def test_a_redirect_from_https_to_http_is_refused(server, tmp_path, destination, certificate):
     with Server().with_tls(certificate) as secure:
         hub = Hub(secure)
-        source = hub.add(NAME, CONTENT, get=redirect(server.serve("/file", good(CONTENT))))
+        source = hub.add(NAME, CONTENT, head=redirect(server.serve("/file", good(CONTENT))))
         with HubClient(secure.address, tmp_path / "cache", NO_PROXY="*", SSL_CERT_FILE=str(certificate)) as client:
             assert "redirects from https to plain http" in client.fetch([source], destination, SHA256)
     assert server.requests == []
 
 
-def test_a_slow_transfer_is_given_up(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, get=trickle(CONTENT, 0.02))
-    message = hub_client.fetch([source], destination, SHA256, attempts=2, timeout=0.3, min_rate=1000)
-    assert "too slow" in message
-    assert gets(hub) == 2
-    assert not destination.exists()
-
-
-def test_slow_headers_are_given_up(hub, hub_client, destination):
-    source = hub.add(NAME, CONTENT, head=trickling_headers(0.05))
-    message = hub_client.fetch([source], destination, SHA256, attempts=1, timeout=0.2)
-    assert "no answer for 0.2 s" in message
-
-
-def test_an_unreachable_server_is_named(tmp_path, destination):
-    with Server() as gone:
-        address = gone.address
-    with HubClient(address, tmp_path / "cache", NO_PROXY="*") as client:
-        message = client.fetch([f"hf://tiny/model@{COMMIT}/{NAME}"], destination, SHA256)
-    assert "no connection (Connection refused) (3 attempts)" in message
+def test_a_redirect_to_plain_http_elsewhere_is_refused(hub, hub_client, destination):
+    source = hub.add(NAME, CONTENT, head=redirect("http://example.org/file"))
+    assert "plain http is refused" in hub_client.fetch([source], destination, SHA256)
+    assert gets(hub) == 0
 
 
 def test_a_file_that_the_repository_does_not_have_is_asked_for_once(hub, hub_client, destination):
@@ -293,14 +237,3 @@ def test_a_hub_over_plain_http_elsewhere_is_refused(tmp_path, destination):
     with HubClient("http://hub.example.org", tmp_path / "cache") as client:
         message = client.fetch([f"hf://tiny/model@{COMMIT}/{NAME}"], destination, SHA256)
     assert "plain http is refused" in message
-
-
-def test_xet_is_not_used_although_the_hub_offers_it(hub, hub_client, destination):
-    etag = f'"{SHA256}"'
-    offered = {"X_Xet_Hash": SHA256, "X_Xet_Refresh_Route": f"{hub.server.address}/xet-token", "ETag": etag}
-    headers = offered | {"X_Repo_Commit": COMMIT, "X_Linked_Etag": etag, "X_Linked_Size": str(len(CONTENT))}
-    source = hub.add(NAME, CONTENT, head=good(CONTENT, **headers))
-    assert hub_client.fetch([source], destination, SHA256) is None
-    assert destination.read_bytes() == CONTENT
-    assert gets(hub) == 1 and sent(hub) == len(CONTENT)
-    assert hub.server.asked("/xet-token") == []

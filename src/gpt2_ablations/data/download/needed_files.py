@@ -12,7 +12,7 @@ from ...settings.constants import VOCABULARY_SIZE
 from ...settings.models import ModelConfig
 from ...settings.paths import DEMO_FOLDER, Paths
 from .fetch import TOKENIZER_FILES
-from .sources import SourceError, is_local, local_path, printable_source, scheme_of
+from .sources import SourceError, is_local, local_file, printable_source, scheme_of
 
 # The zip of the SMS Spam Collection, and the two files of the GPT-2 BPE, in bytes.
 MESSAGES_BYTES = 207_707
@@ -30,7 +30,6 @@ class Needed:
         state: `here`, `in the download cache`, `on this machine` (it will be copied), `made here` (by a rule of the
             demo) or `download`.
         model: whose weights; None for other files.
-        begun: bytes of an unfinished download that will be resumed.
     """
 
     what: str
@@ -38,12 +37,11 @@ class Needed:
     size: int
     state: str
     model: str | None = None
-    begun: int = 0
 
     @property
     def download_bytes(self) -> int:
         """Bytes that will be downloaded."""
-        return self.size - min(self.begun, self.size) if self.state == "download" else 0
+        return self.size if self.state == "download" else 0
 
     @property
     def disk_bytes(self) -> int:
@@ -101,22 +99,14 @@ def _needed(what: str, sources: list[str], files: list[Path], size: int, model: 
         return Needed(what, shown, _size_on_disk(first, size), "on this machine", model)
     if scheme_of(first) == "hf" and _is_cached(first):
         return Needed(what, shown, size, "in the download cache", model)
-    begun = sum(_size_of(file.with_name(f".{file.name}.part")) for file in files)
-    return Needed(what, shown, size, "download", model, begun)
+    return Needed(what, shown, size, "download", model)
 
 
 def _size_on_disk(source: str, otherwise: int) -> int:
     try:
-        return _size_of(local_path(source)) or otherwise
-    except SourceError:
+        return local_file(source).stat().st_size or otherwise
+    except (OSError, SourceError):
         return otherwise
-
-
-def _size_of(file: Path) -> int:
-    try:
-        return file.stat().st_size if file.is_file() else 0
-    except OSError:
-        return 0
 
 
 def _is_cached(source: str) -> bool:

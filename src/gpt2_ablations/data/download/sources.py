@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ...common.errors import printable
@@ -14,17 +14,19 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class SourceError(Exception):
-    """Why a file could not be fetched from a source. The text is printed; it contains no secrets.
+    """Why a file could not be fetched from a source. The text is printed; it contains no secrets."""
 
-    Attributes:
-        transient: whether another attempt may succeed, after a cut connection or with a busy server for example.
-        missing: whether the source was reached and has no such file.
-        wait: seconds that the server asks to wait before the next attempt.
-    """
-
-    def __init__(self, reason: str, *, transient: bool = False, missing: bool = False, wait: float = 0):
+    def __init__(self, reason: str):
         super().__init__(printable(reason))  # it may quote the server
-        self.transient, self.missing, self.wait = transient, missing, wait
+
+
+def failed_download(error: BaseException) -> SourceError:
+    """The innermost reason of a library's error. The libraries' own messages contain whole addresses."""
+    if isinstance(error, ValueError):
+        return SourceError("not a valid address")
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return SourceError(f"the download failed ({getattr(error, 'strerror', None) or type(error).__name__})")
 
 
 def scheme_of(source: str) -> str:
@@ -56,25 +58,32 @@ def local_path(source: str) -> Path:
     return path
 
 
-def refers_to(source: str, path: Path) -> bool:
-    """Whether a source is the file or folder at `path`, so that removing `path` would remove the source.
+def local_file(source: str) -> Path:
+    """The path of a local source that can be read.
 
-    The file need not exist. A symbolic link at `path` may point to the source: removing the link keeps the source. A
-    source that is a symbolic link to `path` refers to it.
+    Raises:
+        SourceError: the file does not exist or cannot be read.
     """
-    if not is_local(source):
-        return False
+    path = local_path(source)
     try:
-        named, removed = local_path(source), path.parent.resolve() / path.name
-        return removed in (named.parent.resolve() / named.name, named.resolve())
-    except (OSError, RuntimeError, SourceError):
-        return False  # reading the source reports the error
+        if path.is_dir():
+            raise SourceError("a folder, not a file")
+        if not path.is_file():
+            raise SourceError("no such file")
+        path.open("rb").close()
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from None
+    return path
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, redirected_from: str = "") -> None:
     """Check that an address is https, or plain http to this machine or to a host that the user allows.
 
     GPT2_ABLATIONS_ALLOW_HTTP lists the allowed hosts, separated by commas or spaces.
+
+    Args:
+        address: the address.
+        redirected_from: the address that redirects to it, if one does. From https, only https is allowed.
 
     Raises:
         SourceError: the address is not allowed or not valid.
@@ -88,23 +97,16 @@ def check_address(address: str) -> None:
         raise SourceError(f"{parts.scheme}:// is not supported; use https://, hf://, file:// or a path")
     if not host:
         raise SourceError("the address names no host")
-    if parts.scheme == "http" and not _is_loopback(host) and host not in _allowed_http_hosts():
-        raise SourceError(f"plain http is refused; use https, or allow the host with {ALLOW_HTTP_VARIABLE}={host}")
-
-
-def check_redirect(address: str, target: str) -> None:
-    """Check the target of a redirect.
-
-    Args:
-        address: the redirected address.
-        target: where it redirects to.
-
-    Raises:
-        SourceError: the redirect goes from https to plain http, or to an address that is not allowed.
-    """
-    if urlsplit(address).scheme == "https" and urlsplit(target).scheme == "http":
+    if parts.scheme == "https":
+        return
+    if scheme_of(redirected_from) == "https":
         raise SourceError("redirects from https to plain http, which is refused")
-    check_address(target)
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if not is_loopback and host not in os.environ.get(ALLOW_HTTP_VARIABLE, "").lower().replace(",", " ").split():
+        raise SourceError(f"plain http is refused; use https, or allow the host with {ALLOW_HTTP_VARIABLE}={host}")
 
 
 def printable_source(source: str) -> str:
@@ -127,19 +129,3 @@ def join_source(folder: str, name: str) -> str:
     """
     address, question, query = folder.partition("?") if not is_local(folder) else (folder, "", "")
     return f"{address.rstrip('/')}/{name}{question}{query}"
-
-
-def file_name(source: str) -> str:
-    """The last part of a source, as the label of a progress bar."""
-    return unquote(source.partition("?")[0].rstrip("/").rpartition("/")[2])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _allowed_http_hosts() -> list[str]:
-    return os.environ.get(ALLOW_HTTP_VARIABLE, "").lower().replace(",", " ").split()
