@@ -226,7 +226,7 @@ class _Planner:
         # For each kind of job: the seconds of all together, their number, and the threads of one.
         jobs = [(row.training_seconds, row.runs - row.done, row.threads) for row in rows]
         jobs += [(file.seconds, 1, threads[file.rows[0]]) for file in missing]
-        miniatures = [self.workflow.models[file.model] for file in needed if file.model and file.made_here]
+        miniatures = [self.workflow.models[file.model] for file in needed if file.model and file.state == "made here"]
         jobs += [(self._pretraining(model), 1, 1) for model in miniatures]
         longest_run = max((row.training_seconds / row.runs for row in rows), default=0.0)
         if not gpus:

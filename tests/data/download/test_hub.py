@@ -134,7 +134,8 @@ def test_a_signed_address_is_never_printed_and_gets_no_token(hub, server, tmp_pa
     signed = server.serve("/blob", in_turn(cut(CONTENT, 1000), good(CONTENT))) + "?signature=hush"
 
     def to_signed_address(handler):
-        handler.head(302, 0, Location=signed, X_Repo_Commit=COMMIT, X_Linked_Etag=f'"{SHA256}"')
+        linked = {"X_Linked_Etag": f'"{SHA256}"', "X_Linked_Size": str(len(CONTENT))}
+        handler.head(302, 0, Location=signed, X_Repo_Commit=COMMIT, **linked)
 
     source = hub.add(NAME, CONTENT, head=to_signed_address)
     with HubClient(hub.server.address, tmp_path / "cache", NO_PROXY="*", HF_TOKEN="hf_hush") as client:

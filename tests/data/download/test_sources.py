@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import gpt2_ablations
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hashing import sha256_of
 from gpt2_ablations.data.download import fetch as fetch_module
@@ -24,6 +23,7 @@ from gpt2_ablations.data.download import hub as hub_module
 from gpt2_ablations.data.download import web
 from gpt2_ablations.data.download.fetch import fetch_file, fetch_tokenizer
 from gpt2_ablations.data.download.sources import SourceError, check_address, is_local, local_path, printable_source
+from tests.data.download.hub_client import SOURCE_FOLDER
 from tests.data.download.misbehaving_server import (
     Server,
     chunked,
@@ -353,6 +353,22 @@ def test_processes_that_need_the_same_file_download_it_once(server, fetch, desti
     assert len(server.requests) == 1
 
 
+def run_script(script: str, *arguments: str, **settings) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE_FOLDER)}
+    return subprocess.run([sys.executable, "-c", script, *arguments], check=True, env=environment, **settings)
+
+
+def test_a_local_file_needs_no_download_library(destination, tmp_path):
+    (tmp_path / "messages").write_bytes(b"ham\thello\n")
+    script = (
+        "import sys; from pathlib import Path; from gpt2_ablations.data.download import fetch_messages;"
+        "fetch_messages([sys.argv[1]], Path(sys.argv[2]), None);"
+        "print({'requests', 'huggingface_hub', 'torch'} & set(sys.modules))"
+    )
+    done = run_script(script, str(tmp_path / "messages"), str(destination), stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_progress_bar_is_shown_on_terminals_only(server, destination, terminal):
     script = (
@@ -362,12 +378,7 @@ def test_the_progress_bar_is_shown_on_terminals_only(server, destination, termin
     reader, writer = pty.openpty() if terminal else os.pipe()
     if terminal:
         termios.tcsetwinsize(writer, (25, 80))
-    subprocess.run(
-        [sys.executable, "-c", script, server.serve("/big.bin", good(CONTENT)), str(destination)],
-        stderr=writer,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(gpt2_ablations.__file__).parents[1])},
-    )
+    run_script(script, server.serve("/big.bin", good(CONTENT)), str(destination), stderr=writer)
     os.write(writer, b"end")
     shown_text = os.read(reader, 65536)
     assert (b"big.bin: 100%" in shown_text) == terminal

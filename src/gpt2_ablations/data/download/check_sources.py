@@ -84,9 +84,8 @@ def _ask(what: str, source: str) -> tuple[int | None, str | None]:
     if scheme_of(source) == "hf":
         from . import hub
 
-        parsed = hub.parse_hub_source(source)
-        cached = hub.cached(parsed)
-        size, sha256 = (cached.stat().st_size, sha256_of(cached)) if cached else hub.announcement(parsed, retry=False)
+        cached = hub.cached(source)
+        size, sha256 = (cached.stat().st_size, sha256_of(cached)) if cached else hub.announcement(source, retry=False)
         return size, None if what == "messages" else sha256  # the sha256 of a zip tells nothing about its member
     from . import web
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import huggingface_hub
@@ -20,30 +20,6 @@ from .sources import SourceError, check_address, failed_download
 huggingface_hub.logging.set_verbosity_error()
 
 
-class HubSource(NamedTuple):
-    """The parts of `hf://REPOSITORY@REVISION/NAME`; the name may contain folders."""
-
-    repository: str
-    revision: str
-    name: str
-
-
-def parse_hub_source(source: str) -> HubSource:
-    """Parse an `hf://` source.
-
-    Raises:
-        SourceError: the source does not have this form.
-    """
-    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)@([^/@]+)/(.+)", source)
-    if not match:
-        raise SourceError("not of the form hf://org/repo@REVISION/path/in/repo")
-    parsed = HubSource(match[1], unquote(match[2]), match[3])
-    # Revision and name become paths in the cache.
-    if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\\0]", f"{parsed.revision}/{parsed.name}")):
-        raise SourceError("its revision or its path would leave the repository")
-    return parsed
-
-
 def fetch(source: str, sha256: str | None) -> Path:
     """Fetch and verify a file of the hub. A damaged file in the cache is downloaded again.
 
@@ -52,40 +28,31 @@ def fetch(source: str, sha256: str | None) -> Path:
     Raises:
         SourceError: the hub does not provide the file, or its sha256 is wrong.
     """
-    parsed = parse_hub_source(source)
-    found = cached(parsed)
+    found = cached(source)
     damaged = found is not None and sha256 is not None and sha256_of(found) != sha256
     if found is None or damaged:
-        announced = announcement(parsed, retry=True)[1]
+        _, announced = announcement(source, retry=True)
         if sha256 and announced and announced != sha256:  # known before gigabytes are downloaded
             raise SourceError(f"its sha256 is {announced}, not {sha256[:12]}…")
     with _explained():
-        path = Path(
-            huggingface_hub.hf_hub_download(
-                parsed.repository,
-                parsed.name,
-                revision=parsed.revision,
-                force_download=damaged,
-                tqdm_class=ProgressBar,
-            )
-        )
+        path = Path(huggingface_hub.hf_hub_download(**_parse(source), force_download=damaged, tqdm_class=ProgressBar))
     if sha256 and (damaged or path != found) and (received := sha256_of(path)) != sha256:
         raise SourceError(f"its sha256 is {received}, not {sha256[:12]}…")
     return path
 
 
-def announcement(source: HubSource, retry: bool) -> tuple[int | None, str | None]:
+def announcement(source: str, retry: bool) -> tuple[int | None, str | None]:
     """Size in bytes and sha256 that the hub announces for a file; None for what it does not announce.
 
     Args:
-        source: the file. Nothing is downloaded.
+        source: of the file, which is not downloaded.
         retry: whether huggingface_hub asks again after a transient error.
 
     Raises:
         SourceError: the hub does not answer, or has no such file.
     """
     with _explained():
-        url = huggingface_hub.hf_hub_url(source.repository, source.name, revision=source.revision)
+        url = huggingface_hub.hf_hub_url(**_parse(source))
         check_address(url)  # HF_ENDPOINT may be plain http
         found = huggingface_hub.get_hf_file_metadata(url, retry_on_errors=retry)
     check_address(found.location, redirected_from=url)
@@ -94,10 +61,14 @@ def announcement(source: HubSource, retry: bool) -> tuple[int | None, str | None
     return found.size, found.etag if re.fullmatch(r"[0-9a-f]{64}", found.etag) else None
 
 
-def cached(source: HubSource) -> Path | None:
-    """The path of a file in the shared cache; None if it is not there."""
+def cached(source: str) -> Path | None:
+    """The path of a file in the shared cache; None if it is not there.
+
+    Raises:
+        SourceError: the source is not of the form hf://org/repo@REVISION/path.
+    """
     with _explained():
-        found = huggingface_hub.try_to_load_from_cache(source.repository, source.name, revision=source.revision)
+        found = huggingface_hub.try_to_load_from_cache(**_parse(source))
     return Path(found) if isinstance(found, str) else None
 
 
@@ -114,6 +85,18 @@ def link_or_copy(path: Path, destination: Path) -> None:
         os.symlink(path, destination)
     except OSError:
         shutil.copyfile(path, destination)
+
+
+def _parse(source: str) -> dict[str, Any]:
+    """A source as the arguments by which huggingface_hub names a file."""
+    match = re.fullmatch(r"hf://(?P<repo_id>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)/(?P<filename>.+)", source)
+    if not match:
+        raise SourceError("not of the form hf://org/repo@REVISION/path/in/repo")
+    parsed = match.groupdict() | {"revision": unquote(match["revision"])}
+    # Revision and file name become paths in the cache.
+    if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\\0]", f"{parsed['revision']}/{parsed['filename']}")):
+        raise SourceError("its revision or its path would leave the repository")
+    return parsed
 
 
 @contextmanager

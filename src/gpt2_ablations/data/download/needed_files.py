@@ -4,6 +4,7 @@ No server is asked; the command `check-sources` does that.
 """
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,6 @@ class Needed:
         """Whether it will be stored in the cache of Hugging Face files and linked from the results folder."""
         return self.state == "download" and scheme_of(self.sources[0]) == "hf"
 
-    @property
-    def made_here(self) -> bool:
-        """Whether a rule of the workflow generates it: the demo's messages and models."""
-        return self.state == "made here"
-
 
 def needed_files(config: Config, models: dict[str, ModelConfig], used: Collection[str]) -> list[Needed]:
     """The messages, the tokenizer, and the pretrained weights of the models in use.
@@ -89,30 +85,17 @@ def weights_file_bytes(model: ModelConfig) -> int:
 
 
 def _needed(what: str, sources: list[str], files: list[Path], size: int, model: str | None = None) -> Needed:
-    shown = [printable_source(source) for source in sources]
+    shown, first = [printable_source(source) for source in sources], sources[0]
     if all(file.is_file() for file in files):
         return Needed(what, shown, sum(file.stat().st_size for file in files), "here", model)
-    first = sources[0]
     if first.startswith(DEMO_FOLDER):
         return Needed(what, shown, size, "made here", model)
-    if is_local(first):
-        return Needed(what, shown, _size_on_disk(first, size), "on this machine", model)
-    if scheme_of(first) == "hf" and _is_cached(first):
-        return Needed(what, shown, size, "in the download cache", model)
-    return Needed(what, shown, size, "download", model)
+    state = "on this machine" if is_local(first) else "download"
+    with suppress(SourceError, OSError):  # the job that fetches the file reports the error
+        if is_local(first):
+            size = local_file(first).stat().st_size or size
+        elif scheme_of(first) == "hf":
+            from . import hub  # imported on use: it takes half a second
 
-
-def _size_on_disk(source: str, otherwise: int) -> int:
-    try:
-        return local_file(source).stat().st_size or otherwise
-    except (OSError, SourceError):
-        return otherwise
-
-
-def _is_cached(source: str) -> bool:
-    from . import hub  # imported on use: it takes half a second
-
-    try:
-        return hub.cached(hub.parse_hub_source(source)) is not None
-    except (SourceError, OSError):
-        return False
+            state = "in the download cache" if hub.cached(first) else state
+    return Needed(what, shown, size, state, model)
