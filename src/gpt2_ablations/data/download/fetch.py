@@ -16,7 +16,7 @@ from ...common.errors import InputError
 from ...common.files import cannot_be_written, write_whole
 from ...common.hashing import sha256_of
 from .archives import LIMIT, check_beginning, read_messages
-from .sources import SourceError, is_local, join_source, local_file, printable_source, scheme_of
+from .sources import SourceError, check_sha256, is_local, join_source, local_file, printable_source, scheme_of
 
 # The name of each file, its name in Hugging Face repositories, and its sha256.
 TOKENIZER_FILES = [
@@ -72,7 +72,7 @@ def fetch_messages(sources: list[str], destination: Path, sha256: str | None) ->
     def take(source: str, partial: Path) -> None:
         _take(source, partial, None, max_bytes=LIMIT)
         content = read_messages(partial)
-        _check(hashlib.sha256(content).hexdigest(), sha256, "dataset.sha256" if is_local(source) else None)
+        check_sha256(hashlib.sha256(content).hexdigest(), sha256, "dataset.sha256" if is_local(source) else None)
         partial.unlink()  # it may be a link to the shared cache
         partial.write_bytes(content)
 
@@ -163,13 +163,7 @@ def _take(
     with open(partial, "rb") as file:
         check_beginning(file.read(512))
     if sha256 is not None:
-        _check(sha256_of(partial), sha256, sha_setting if is_local(source) else None)
-
-
-def _check(found: str, sha256: str | None, sha_setting: str | None) -> None:
-    if sha256 not in (None, found):
-        hint = f"; set {sha_setting}: null for your own data" if sha_setting else ""
-        raise SourceError(f"its sha256 is {found}, not {sha256[:12]}…{hint}")
+        check_sha256(sha256_of(partial), sha256, sha_setting if is_local(source) else None)
 
 
 def _is_good(destination: Path, sha256: str | None) -> bool:

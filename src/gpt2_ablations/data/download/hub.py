@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 
 from ...common.hashing import sha256_of
 from .progress_bar import ProgressBar
-from .sources import SourceError, check_address, failed_download
+from .sources import SourceError, check_address, check_sha256, failed_download
 
 # Its warnings contain signed addresses.
 huggingface_hub.logging.set_verbosity_error()
@@ -32,12 +32,12 @@ def fetch(source: str, sha256: str | None) -> Path:
     damaged = found is not None and sha256 is not None and sha256_of(found) != sha256
     if found is None or damaged:
         _, announced = announcement(source, retry=True)
-        if sha256 and announced and announced != sha256:  # known before gigabytes are downloaded
-            raise SourceError(f"its sha256 is {announced}, not {sha256[:12]}…")
+        if announced is not None:
+            check_sha256(announced, sha256)  # before gigabytes are downloaded
     with _explained():
         path = Path(huggingface_hub.hf_hub_download(**_parse(source), force_download=damaged, tqdm_class=ProgressBar))
-    if sha256 and (damaged or path != found) and (received := sha256_of(path)) != sha256:
-        raise SourceError(f"its sha256 is {received}, not {sha256[:12]}…")
+    if sha256 is not None and (damaged or path != found):
+        check_sha256(sha256_of(path), sha256)
     return path
 
 
@@ -53,7 +53,6 @@ def announcement(source: str, retry: bool) -> tuple[int | None, str | None]:
     """
     with _explained():
         url = huggingface_hub.hf_hub_url(**_parse(source))
-        check_address(url)  # HF_ENDPOINT may be plain http
         found = huggingface_hub.get_hf_file_metadata(url, retry_on_errors=retry)
     check_address(found.location, redirected_from=url)
     if found.commit_hash is None or found.etag is None:
@@ -96,6 +95,7 @@ def _parse(source: str) -> dict[str, Any]:
     # Revision and file name become paths in the cache.
     if not {"", ".", ".."}.isdisjoint(re.split(r"[/\\\0]", f"{parsed['revision']}/{parsed['filename']}")):
         raise SourceError("its revision or its path would leave the repository")
+    check_address(huggingface_hub.hf_hub_url(**parsed))  # HF_ENDPOINT may be plain http
     return parsed
 
 

@@ -109,6 +109,22 @@ def check_address(address: str, redirected_from: str = "") -> None:
         raise SourceError(f"plain http is refused; use https, or allow the host with {ALLOW_HTTP_VARIABLE}={host}")
 
 
+def check_sha256(found: str, expected: str | None, setting: str | None = None) -> None:
+    """Compare the sha256 of a file with the expected one.
+
+    Args:
+        found: of the file.
+        expected: None: the file is not checked.
+        setting: the configuration key of `expected`, if the user may set it to null.
+
+    Raises:
+        SourceError: they differ.
+    """
+    if expected not in (None, found):
+        hint = f"; set {setting}: null for your own data" if setting else ""
+        raise SourceError(f"its sha256 is {found}, not {expected[:12]}…{hint}")
+
+
 def printable_source(source: str) -> str:
     """A source on one line, without user, password and query. Queries can hold access tokens."""
     if not is_local(source):
