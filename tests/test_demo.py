@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gpt2_ablations.data import jobs as data_jobs
+from gpt2_ablations.cli import main
 from gpt2_ablations.data.demo_language import LABELS, generate_messages, generate_pretraining_text
 from gpt2_ablations.finetuning import training_job
 from gpt2_ablations.gpt2.fetch import fetch_weights
@@ -211,9 +211,8 @@ def demo(tmp_path_factory):
         models = load_models(config.models)
         experiments = load_experiments(config.experiments, models, config.models)
         generate_messages(Path(config.dataset.sources[0]))
-        data_jobs.fetch_dataset(config)
-        data_jobs.split_dataset(config)
-        data_jobs.tokenize_dataset(config)
+        for command in ("fetch-messages", "split-messages", "tokenize"):
+            assert main([command, "--config", *map(str, CONFIGURATION)]) == 0
         pretrain(models[SMALL], Path(models[SMALL].source), seed=123)
         fetch_weights(config, SMALL)
         train = training_job.train

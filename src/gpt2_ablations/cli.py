@@ -19,10 +19,10 @@ from .common.gpus import check_environment
 from .common.logs import log_to
 from .common.progress import job_progress
 from .settings.config import Config, load_config
-from .settings.experiment import Experiment, add_experiment_flags, experiment_from_flags
-from .settings.models import ModelConfig, load_models, named_model
+from .settings.experiment import add_experiment_flags, experiment_from_flags
+from .settings.models import configured_models, named_model
 from .settings.paths import Paths
-from .settings.rows import ROW_ID, check_against_model, load_experiments, select_rows
+from .settings.rows import ROW_ID, check_against_model, configured_rows
 
 DESCRIPTION = "GPT-2 classification ablations: the commands that the workflow runs, and some for its user."
 LARGEST_SEED = 2**63 - 1
@@ -149,13 +149,6 @@ def _json(flag: str, text: str) -> dict:
     return content
 
 
-def _load_rows(config: Config) -> tuple[dict[str, ModelConfig], dict[str, Experiment], dict[str, Experiment]]:
-    """The models, all rows, and the selected rows."""
-    models = load_models(config.models)
-    experiments = load_experiments(config.experiments, models, config.models)
-    return models, experiments, select_rows(config, experiments)
-
-
 # Before and during an invocation.
 
 
@@ -165,7 +158,7 @@ def check_command(arguments: argparse.Namespace) -> None:
     from .planning.checks import check_configuration, check_sources_on_disk
 
     config = load_config(arguments.config)
-    models, experiments, selected = _load_rows(config)
+    models, experiments, selected = configured_rows(config)
     check_configuration(config, models, experiments)
     check_sources_on_disk(config, models, selected)
     rows, seeds = counted(len(experiments), "row"), counted(len(config.seeds), "seed")
@@ -177,7 +170,7 @@ def check_sources_command(arguments: argparse.Namespace) -> None:
     from .data.download.check_sources import check_sources, files_without_source, format_answers
 
     config = load_config(arguments.config)
-    answers = check_sources(config, load_models(config.models))
+    answers = check_sources(config, configured_models(config))
     print(format_answers(answers))
     if lacking := files_without_source(answers):
         raise InputError(f"no source has {', '.join(lacking)}; add a source that does")
@@ -212,22 +205,24 @@ def status_command(arguments: argparse.Namespace) -> None:
 
 def fetch_messages_command(arguments: argparse.Namespace) -> None:
     """download the messages, or copy a local file"""
-    from .data.jobs import fetch_dataset
+    from .data.download import fetch_messages
 
-    fetch_dataset(load_config(arguments.config))
+    config = load_config(arguments.config)
+    fetch_messages(config.dataset.sources, Paths(config.results).messages, config.dataset.sha256)
 
 
 def fetch_tokenizer_command(arguments: argparse.Namespace) -> None:
     """download the tokenizer's files, or copy local ones"""
-    from .data.jobs import fetch_tokenizer_files
+    from .data.download import fetch_tokenizer
 
-    fetch_tokenizer_files(load_config(arguments.config))
+    config = load_config(arguments.config)
+    fetch_tokenizer(config.tokenizer.sources, Paths(config.results).tokenizer)
 
 
 def fetch_weights_command(arguments: argparse.Namespace) -> None:
     """fetch and check the pretrained weights of one GPT-2 size"""
     config = load_config(arguments.config)
-    named_model(arguments.model, load_models(config.models), "fetch-weights: model", config.models)
+    named_model(arguments.model, configured_models(config), "fetch-weights: model", config.models)
     paths = Paths(config.results)
     with job_progress(paths.progress(paths.weights(arguments.model)), job="fetch"):
         from .gpt2.fetch import fetch_weights
@@ -237,16 +232,19 @@ def fetch_weights_command(arguments: argparse.Namespace) -> None:
 
 def split_messages_command(arguments: argparse.Namespace) -> None:
     """split the messages into balanced training, validation and test examples"""
-    from .data.jobs import split_dataset
+    from .data.dataset import split_messages
 
-    split_dataset(load_config(arguments.config))
+    config = load_config(arguments.config)
+    messages = Paths(config.results).messages
+    counts = split_messages(messages, messages.parent, config.dataset.format)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), "examples", file=sys.stderr)
 
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
     """turn the splits into token ids"""
-    from .data.jobs import tokenize_dataset
+    from .data.tokens import tokenize
 
-    tokenize_dataset(load_config(arguments.config))
+    tokenize(load_config(arguments.config))
 
 
 def extract_features_command(arguments: argparse.Namespace) -> None:
@@ -268,7 +266,7 @@ def train_command(arguments: argparse.Namespace) -> None:
     """finetune one row with one seed; takes the reference's flags"""
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
-    check_against_model(experiment, load_models(config.models), "train", config.models)
+    check_against_model(experiment, configured_models(config), "train", config.models)
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
@@ -334,7 +332,7 @@ def table_command(arguments: argparse.Namespace) -> None:
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    models, _, selected = _load_rows(config)
+    models, _, selected = configured_rows(config)
     runs, paths = read_runs(config, selected), Paths(config.results)
     write_text_whole(paths.table, table_markdown(selected, runs, models))
     write_text_whole(paths.table_data, table_csv(selected, runs))
@@ -346,7 +344,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
     from .reports.comparison import comparison_markdown
 
     config = load_config(arguments.config)
-    models, experiments, _ = _load_rows(config)
+    models, experiments, _ = configured_rows(config)
     write_text_whole(Paths(config.results).comparison, comparison_markdown(config, experiments, models))
 
 
@@ -356,7 +354,7 @@ def interpret_command(arguments: argparse.Namespace) -> None:
     from .reports.interpretation import interpretation_markdown
 
     config = load_config(arguments.config)
-    models, experiments, _ = _load_rows(config)
+    models, experiments, _ = configured_rows(config)
     write_text_whole(Paths(config.results).interpretation, interpretation_markdown(config, experiments, models))
 
 
@@ -365,17 +363,17 @@ def draw_command(arguments: argparse.Namespace) -> None:
     from .reports.figures.draw import draw_figures
 
     config = load_config(arguments.config)
-    models, experiments, _ = _load_rows(config)
+    models, experiments, _ = configured_rows(config)
     draw_figures(config, experiments, models, Paths(config.results).plots)
 
 
 def draw_rows_command(arguments: argparse.Namespace) -> None:
     """draw the curves of each row"""
-    from .reports.figures.draw import draw_row
+    from .reports.figures.draw_rows import draw_row
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    models, experiments, selected = _load_rows(config)
+    models, experiments, selected = configured_rows(config)
     rows = arguments.row or [row for row, runs in read_runs(config, selected).items() if runs]
     for row in rows:
         draw_row(config, experiments, models, row, Paths(config.results).plots / "rows")
@@ -386,7 +384,7 @@ def pages_command(arguments: argparse.Namespace) -> None:
     from .reports.pages import write_pages
 
     config = load_config(arguments.config)
-    models, experiments, _ = _load_rows(config)
+    models, experiments, _ = configured_rows(config)
     write_pages(config, experiments, models)
 
 
@@ -397,7 +395,7 @@ def readme_command(arguments: argparse.Namespace) -> None:
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
-    models, experiments, selected = _load_rows(config)
+    models, experiments, selected = configured_rows(config)
     runs = read_runs(config, selected)
     block = readme_block(table_markdown(selected, runs, models), sum(map(bool, runs.values())), len(experiments))
     if arguments.check:

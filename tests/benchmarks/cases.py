@@ -219,7 +219,7 @@ def random_features(experiment: Experiment, model: ModelConfig) -> Features:
     file = FOLDER / f"random-{model.n_embd}-{layout.n_kept}.safetensors"
     if not file.exists():
         shards = torch.arange(layout.n_kept).split(65536)
-        write_features(file, spec, model, layout, (torch.randn(len(shard), model.n_embd) for shard in shards))
+        write_features(file, spec, model, layout, (torch.randn(len(shard), model.n_embd) for shard in shards), {})
     return read_features(file)
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 
-from gpt2_ablations.data import jobs as data_jobs
+from gpt2_ablations.cli import main
 from gpt2_ablations.data.tokens import TokenizedSplit, save_tokens
-from gpt2_ablations.settings.config import load_config
 from tests.conftest import CHECKOUT, SHARED, write_yaml
 
 SIZES = {"train": 1045, "validation": 149, "test": 300}
@@ -24,12 +23,10 @@ def prepare(folder: Path) -> Path:
     if real:
         override["dataset"] = {"sources": [str(SHARED / "real" / "sms_spam_collection.zip")]}
         override["tokenizer"] = {"sources": [str(SHARED / "real" / "tokenizer")]}
-    config = load_config([CHECKOUT / "config" / "config.yaml", write_yaml(results / "config.yaml", override)])
+    files = [str(CHECKOUT / "config" / "config.yaml"), str(write_yaml(results / "config.yaml", override))]
     if real:
-        data_jobs.fetch_dataset(config)
-        data_jobs.fetch_tokenizer_files(config)
-        data_jobs.split_dataset(config)
-        data_jobs.tokenize_dataset(config)
+        for command in ("fetch-messages", "fetch-tokenizer", "split-messages", "tokenize"):
+            assert main([command, "--config", *files]) == 0
     else:
         save_tokens(generated_tokens(), tokens)
     return results

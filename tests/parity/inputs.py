@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from gpt2_ablations.data import jobs as data_jobs
+from gpt2_ablations.data.tokens import tokenize
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.models import model_folder
 from tests.conftest import CHECKOUT, write_yaml
@@ -73,7 +73,7 @@ def synthetic_config(folder: Path, **override: object) -> Config:
     models = write_yaml(folder / "models.yaml", model_entries("synthetic", folder))
     content = {"results": str(results), "models": str(models), "tokenizer": {"name": "bytes"}} | override
     config = load_config([CHECKOUT / "config" / "config.yaml", write_yaml(folder / "config.yaml", content)])
-    data_jobs.tokenize_dataset(config)
+    tokenize(config)
     return config
 
 

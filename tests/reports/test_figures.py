@@ -12,7 +12,8 @@ from matplotlib.text import Text
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.reports.figures import draw
-from gpt2_ablations.reports.figures.draw import FIGURES, draw_figures, draw_row
+from gpt2_ablations.reports.figures.draw import FIGURES, draw_figures
+from gpt2_ablations.reports.figures.draw_rows import draw_row
 from gpt2_ablations.reports.figures.place_labels import place_labels
 from gpt2_ablations.reports.figures.style import VERMILLION
 from gpt2_ablations.settings.labels import load_defaults, row_labels

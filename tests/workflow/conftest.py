@@ -45,10 +45,18 @@ class Workshop:
 
     def scheduled(self, *arguments: str) -> dict[str, int]:
         """The number of jobs of each rule that a dry run lists, without reports and targets that only collect files."""
+        jobs = self._dry_run(*arguments)
+        return {rule: n for rule, n in jobs.items() if rule not in REPORTS and not rule.startswith("row_")}
+
+    def scheduled_reports(self, *arguments: str) -> set[str]:
+        """The reports that a dry run lists, without the table."""
+        return (self._dry_run(*arguments).keys() & REPORTS) - {"all"}
+
+    def _dry_run(self, *arguments: str) -> dict[str, int]:
         text = self.run("--dry-run", *arguments).stdout
         stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", text, flags=re.DOTALL)
         jobs = dict(line.split() for line in stats.group(1).splitlines()) if stats else {}
-        return {rule: int(n) for rule, n in jobs.items() if rule not in REPORTS and not rule.startswith("row_")}
+        return {rule: int(n) for rule, n in jobs.items()}
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run `python -m gpt2_ablations ARGUMENTS` here."""

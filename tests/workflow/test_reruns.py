@@ -1,5 +1,8 @@
 """Which jobs run again after a change, and which do not."""
 
+import ast
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -8,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
+from tests.faults.runs import Started, wait_until
 from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
 
 # Rows 3, 4 and 5 use the second model; 4 and 5 draw its weights from the seed.
@@ -69,11 +74,34 @@ def append(file: Path, line: str) -> None:
         opened.write(line + "\n")
 
 
+def change(workshop: Workshop, *modules: str, line: str = "CHANGED = True") -> None:
+    """Add a statement to modules of the package."""
+    for module in modules:
+        append(workshop.folder / "src" / "gpt2_ablations" / f"{module}.py", line)
+
+
+def edit_model(workshop: Workshop, name: str, **changes: object) -> None:
+    """Change an entry of the models file."""
+    file = workshop.folder / "models.yaml"
+    entries = yaml.safe_load(file.read_text())
+    entries[name] |= changes
+    file.write_text(yaml.safe_dump(entries))
+
+
+def touch(workshop: Workshop, *folders: str) -> None:
+    for folder in folders:
+        for file in (workshop.results / folder).rglob("*.*"):
+            os.utime(file)
+
+
+# Nothing, or reports alone.
+
+
 def test_nothing_runs_again_without_a_change(finished):
     assert finished.scheduled() == {}
 
 
-def test_touched_files_rerun_nothing(finished):
+def test_touched_sources_rerun_nothing(finished):
     for folder in ("src", "config", "workflow"):
         for file in (finished.folder / folder).rglob("*"):
             os.utime(file)
@@ -82,8 +110,122 @@ def test_touched_files_rerun_nothing(finished):
     assert finished.scheduled() == {}
 
 
-def test_another_number_of_cores_or_another_note_trains_nothing(finished):
-    assert "train" not in finished.scheduled("--config", "note=hello", "--cores", "1")
+def test_sources_checked_out_again_rerun_nothing(two_models):
+    for name in ("src", "workflow", "config", "Snakefile", "rows.yaml", "models.yaml", "override.yaml", "messages.tsv"):
+        path = two_models.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    git(two_models, "checkout", "--quiet", ".")
+    assert two_models.scheduled() == {}
+
+
+def test_comments_docstrings_and_layout_rerun_nothing(two_models):
+    package = two_models.folder / "src" / "gpt2_ablations"
+    for file in package.rglob("*.py"):
+        if file.stat().st_size and file.name != "__init__.py":
+            append(file, "\n\n# A comment at the end.")
+    optimizer = package / "finetuning" / "adamw.py"
+    optimizer.write_text(ast.unparse(ast.parse(optimizer.read_text())))
+    figures = package / "reports" / "figures" / "draw.py"
+    figures.write_text(figures.read_text().replace('"""Draw the figures', '"""Draw all the figures'))
+    assert two_models.scheduled() == {} and two_models.scheduled_reports() == set()
+
+
+@pytest.mark.parametrize(
+    "option", [["--cores", "1"], ["--set-threads", "train=1"], ["--set-resources", "train:mem_mb=9999"]]
+)
+def test_other_cores_threads_and_resources_rerun_nothing(two_models, option):
+    assert two_models.scheduled(*option) == {}
+
+
+def test_a_changed_formula_of_resources_and_a_changed_caption_rerun_nothing(two_models):
+    change(two_models, "planning/resources", line="MARGIN = 3.0")
+    for caption in (two_models.folder / "workflow" / "report").glob("*.rst"):
+        append(caption, "Changed.")
+    assert two_models.scheduled() == {}
+
+
+def test_another_note_trains_nothing(finished):
+    assert "train" not in finished.scheduled("--config", "note=hello")
+
+
+@pytest.mark.parametrize(
+    ("module", "reports"),
+    [
+        ("reports/figures/row_figures", {"draw"}),
+        ("reports/figures/draw_rows", {"draw_rows"}),
+        ("reports/figures/style", {"draw", "draw_rows"}),
+        ("reports/comparison", {"compare"}),
+        ("reports/pages", {"pages"}),
+        ("settings/published", {"compare", "draw"}),
+        ("reports/statistics", {"compare", "interpret", "draw"}),
+    ],
+)
+def test_changed_code_of_a_report_reruns_exactly_the_reports_that_use_it(two_models, module, reports):
+    change(two_models, module)
+    assert two_models.scheduled() == {}
+    # The pages show the comparison and the interpretation.
+    shown = {"pages"} if reports & {"compare", "interpret"} else set()
+    assert two_models.scheduled_reports() == reports | shown
+
+
+def test_changed_labels_and_wording_rerun_reports_alone(two_models):
+    change(two_models, "settings/labels", "reports/wording")
+    assert two_models.scheduled() == {"table": 1}
+
+
+# The same content.
+
+
+def test_touched_weights_tokens_and_features_rerun_nothing(two_models):
+    touch(two_models, "weights", "dataset", "features")
+    assert two_models.scheduled() == {}
+
+
+def test_a_copied_project_reruns_nothing(two_models, tmp_path):
+    shutil.copytree(two_models.folder, tmp_path / "a" / "copy", copy_function=shutil.copyfile, symlinks=True)
+    assert Workshop(tmp_path / "a" / "copy").scheduled() == {}
+
+
+def test_weights_from_another_source_with_the_same_sha256_are_fetched_and_nothing_else(two_models):
+    shutil.copy(two_models.folder / "tiny.safetensors", two_models.folder / "mirror.safetensors")
+    sha256 = hashlib.sha256((two_models.folder / "tiny.safetensors").read_bytes()).hexdigest()
+    edit_model(two_models, "tiny", sha256=sha256)
+    two_models.run("table")
+    edit_model(two_models, "tiny", source="mirror.safetensors")
+    assert two_models.scheduled() == {"fetch_weights": 1}
+
+
+def test_messages_from_another_source_with_the_same_sha256_train_nothing(two_models):
+    shutil.copy(two_models.folder / "messages.tsv", two_models.folder / "mirror.tsv")
+    sha256 = hashlib.sha256((two_models.folder / "messages.tsv").read_bytes()).hexdigest()
+    two_models.override(dataset={"sources": ["messages.tsv"], "sha256": sha256})
+    two_models.run("table")
+    two_models.override(dataset={"sources": ["mirror.tsv", "messages.tsv"], "sha256": sha256})
+    assert two_models.scheduled() == {"fetch_messages": 1, "split_messages": 1, "tokenize": 1}
+
+
+def test_removed_features_are_made_for_new_runs_alone(two_models):
+    shutil.rmtree(two_models.results / "features")
+    assert two_models.scheduled() == {}
+    # The pretrained rows need one feature file each; row 5 draws its own from the new seed.
+    assert two_models.scheduled("--config", "seeds=[123,7,8]") == {"extract_features": 3, "train": 5, "table": 1}
+    two_models.rows(TWO_MODELS | {"6": {"average_embeddings": True}})
+    assert two_models.scheduled() == {"extract_features": 1, "train": 2, "table": 1}
+    two_models.rows(TWO_MODELS | {"1": {"batch_size": 4}})
+    assert trained(two_models) == runs("1") and two_models.scheduled()["extract_features"] == 1
+    # Who forces trainings gets them, with their features.
+    two_models.rows(TWO_MODELS)
+    assert two_models.scheduled("--forcerun", "train") == {"extract_features": 4, "train": 10, "table": 1}
+
+
+def test_removed_weights_are_fetched_for_new_runs_alone(two_models):
+    shutil.rmtree(two_models.results / "weights")
+    assert two_models.scheduled() == {}
+    scheduled = two_models.scheduled("--config", "seeds=[123,7,8]")
+    assert scheduled == {"fetch_weights": 2, "extract_features": 1, "train": 5, "table": 1}
+
+
+# Rows, seeds, settings and inputs.
 
 
 def test_a_new_row_trains_only_itself_on_the_shared_features(finished):
@@ -91,99 +233,13 @@ def test_a_new_row_trains_only_itself_on_the_shared_features(finished):
     assert finished.scheduled() == {"train": 1, "table": 1}
 
 
-def test_a_new_seed_trains_on_the_shared_features(finished):
-    assert finished.scheduled("--config", "seeds=[123,1]") == {"train": 2, "table": 1}
-
-
-def test_a_changed_row_trains_only_itself(finished):
-    finished.rows({"1": {"num_epochs": 2}, "2": {"trainable_layers": "all"}})
-    assert finished.scheduled() == {"train": 1, "table": 1}
-
-
 def test_another_precision_computes_features_and_rows_again(finished):
     assert finished.scheduled("--config", "precision=bfloat16") == {"extract_features": 1, "train": 2, "table": 1}
-
-
-def test_another_model_source_trains_the_rows_of_that_model(finished):
-    models = finished.folder / "models.yaml"
-    entries = yaml.safe_load(models.read_text())
-    (finished.folder / "other.safetensors").write_bytes((finished.folder / "tiny.safetensors").read_bytes())
-    entries["tiny"]["source"] = "other.safetensors"
-    models.write_text(yaml.safe_dump(entries))
-    assert finished.scheduled() == {"fetch_weights": 1, "extract_features": 1, "train": 2, "table": 1}
-
-
-def test_changed_training_code_trains_all_rows_and_keeps_the_features(finished):
-    with open(finished.folder / "src" / "gpt2_ablations" / "finetuning" / "loop.py", "a") as file:
-        file.write("\n# changed\n")
-    assert finished.scheduled() == {"train": 2, "table": 1}
-
-
-def test_changed_table_code_trains_nothing(finished):
-    with open(finished.folder / "src" / "gpt2_ablations" / "reports" / "table.py", "a") as file:
-        file.write("\n# changed\n")
-    assert finished.scheduled() == {"table": 1}
-
-
-def test_changed_messages_are_split_again(finished):
-    with open(finished.folder / "messages.tsv", "a") as file:
-        file.write("ham\tone more\nspam\tone more prize\n")
-    scheduled = finished.scheduled()
-    assert {"fetch_messages", "split_messages", "tokenize", "extract_features", "train"} <= set(scheduled)
-
-
-def test_sources_checked_out_again_rerun_nothing(two_models):
-    for name in ("src", "workflow", "config", "Snakefile", "rows.yaml", "models.yaml", "override.yaml", "messages.tsv"):
-        path = two_models.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    git(two_models, "checkout", "--quiet", ".")
-    assert two_models.scheduled() == {} and trained(two_models) == set()
-
-
-@pytest.mark.parametrize("option", [["--cores", "1"], ["--set-threads", "train=1"], ["--resources", "mem_mb=5000"]])
-def test_other_cores_threads_and_limits_rerun_nothing(two_models, option):
-    assert two_models.scheduled(*option) == {}
-
-
-@pytest.mark.parametrize("resources", ["train:mem_mb=9999", "extract_features:runtime=9", "train:gpu=1"])
-def test_other_resources_rerun_nothing(two_models, resources):
-    assert two_models.scheduled("--set-resources", resources) == {}
-
-
-def test_a_changed_formula_of_resources_reruns_nothing(two_models):
-    append(two_models.folder / "src" / "gpt2_ablations" / "planning" / "resources.py", "MARGIN = 3.0")
-    assert two_models.scheduled() == {}
-
-
-def test_a_changed_caption_reruns_nothing(two_models):
-    for caption in (two_models.folder / "workflow" / "report").glob("*.rst"):
-        append(caption, "Changed.")
-    assert two_models.scheduled() == {}
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "reports/figures/curves",
-        "reports/figures/style",
-        "reports/figures/draw",
-        "reports/statistics",
-        "reports/wording",
-        "runs/finished_runs",
-    ],
-)
-def test_changed_code_of_figures_and_comparisons_trains_nothing(two_models, module):
-    append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
-    text = two_models.run("--dry-run").stdout
-    remade = set(re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE))
-    # If nothing ran again, the test would show nothing.
-    assert remade and remade <= {"all", "table", "compare", "interpret", "draw", "draw_rows", "pages"}
 
 
 def test_a_changed_row_trains_that_row_with_every_seed(two_models):
     two_models.rows(TWO_MODELS | {"2": {"trainable_layers": "all", "batch_size": 4}})
     assert trained(two_models) == runs("2")
-    assert two_models.scheduled() == {"train": 2, "table": 1}
 
 
 def test_a_changed_default_trains_the_rows_it_changes(two_models):
@@ -201,43 +257,29 @@ def test_another_seed_trains_only_the_runs_with_it(two_models):
 
 def test_a_removed_seed_trains_nothing(two_models):
     two_models.override(seeds=[7])
-    assert trained(two_models) == set() and two_models.scheduled() == {"table": 1}
+    assert two_models.scheduled() == {"table": 1}
 
 
-def test_another_source_of_one_model_trains_its_pretrained_rows_only(two_models):
+def test_other_messages_start_from_the_beginning(finished):
+    append(finished.folder / "messages.tsv", "ham\tone more\nspam\tone more prize")
+    assert finished.scheduled().keys() >= {"fetch_messages", "split_messages", "tokenize", "extract_features", "train"}
+
+
+def test_an_edited_split_trains_again(finished):
+    append(finished.results / "dataset" / "train.csv", "0,one more text")
+    assert finished.scheduled() == {"tokenize": 1, "extract_features": 1, "train": 2, "table": 1}
+
+
+def test_another_unchecked_source_of_one_model_trains_its_pretrained_rows_only(two_models):
     shutil.copy(two_models.folder / "tiny.safetensors", two_models.folder / "mirror.safetensors")
-    models = two_models.folder / "models.yaml"
-    entries = yaml.safe_load(models.read_text())
-    entries["other"]["source"] = "mirror.safetensors"
-    models.write_text(yaml.safe_dump(entries))
+    edit_model(two_models, "other", source="mirror.safetensors")
     assert trained(two_models) == runs("3")
 
 
 def test_changed_bytes_of_a_local_model_train_its_pretrained_rows_only(two_models):
-    from safetensors.torch import load_file, save_file
-
     file = two_models.folder / "other.safetensors"
     save_file({name: tensor + 0.01 for name, tensor in load_file(file).items()}, file)
     assert trained(two_models) == runs("3")
-
-
-@pytest.mark.parametrize("module", ["finetuning/loop", "finetuning/batches"])
-def test_changed_training_code_trains_every_row_and_keeps_all_features(two_models, module):
-    append(two_models.folder / "src" / "gpt2_ablations" / f"{module}.py", "# changed")
-    assert trained(two_models) == runs(*TWO_MODELS)
-    assert "extract_features" not in two_models.scheduled()
-
-
-def test_changed_code_of_the_features_extracts_them_again_and_trains_the_rows_that_use_them(two_models):
-    append(two_models.folder / "src" / "gpt2_ablations" / "finetuning" / "features.py", "# changed")
-    # Row 5 draws its frozen layers from the seed: two feature files, and one each for rows 1 and 3.
-    assert two_models.scheduled() == {"extract_features": 4, "train": 6, "table": 1}
-    assert trained(two_models) == runs("1", "3", "5")
-
-
-def test_turning_keep_models_off_reruns_nothing(two_models):
-    two_models.override(keep_models=False)
-    assert two_models.scheduled() == {}
 
 
 def test_turning_keep_models_on_trains_only_the_rows_without_a_saved_model(two_models):
@@ -248,3 +290,54 @@ def test_turning_keep_models_on_trains_only_the_rows_without_a_saved_model(two_m
     two_models.override(keep_models=False)
     assert two_models.scheduled() == {"table": 1}
     assert trained(two_models, "--config", "keep_models=true") == runs("2", "3", "5")
+
+
+# Code.
+
+
+@pytest.mark.parametrize(
+    "module", ["finetuning/adamw", "finetuning/batches", "finetuning/training_job", "common/torch_setup", "runs/result"]
+)
+def test_changed_code_of_the_training_trains_every_row(two_models, module):
+    change(two_models, module)
+    extracted = module == "common/torch_setup"
+    assert trained(two_models) == runs(*TWO_MODELS)
+    assert ("extract_features" in two_models.scheduled()) == extracted
+
+
+@pytest.mark.parametrize("module", ["gpt2/model", "finetuning/feature_job", "settings/feature_spec"])
+def test_changed_code_of_the_features_extracts_them_again_and_trains_every_row(two_models, module):
+    change(two_models, module)
+    # Row 5 draws its frozen layers from the seed: two feature files, and one each for rows 1 and 3.
+    assert two_models.scheduled() == {"extract_features": 4, "train": 10, "table": 1}
+
+
+def test_changed_code_of_the_split_starts_from_the_split(two_models):
+    change(two_models, "data/dataset")
+    scheduled = two_models.scheduled()
+    assert scheduled["split_messages"] == scheduled["tokenize"] == 1 and scheduled["train"] == 10
+
+
+# While an invocation runs.
+
+
+def test_rows_and_models_that_change_while_an_invocation_runs_change_nothing_in_it(workshop):
+    started = Started(workshop.folder, "table", "--configfile", "override.yaml")
+    # It is written before the first job starts. Features, runs and the table are still to come.
+    wait_until((workshop.results / "config.yaml").is_file, "the invocation has started")
+    edit_model(workshop, "tiny", n_layer=2)
+    workshop.rows({"1": {"num_epochs": 9}, "3": {}})
+    done = started.end()
+    assert done.code == 0, done.output
+    metrics = json.loads((workshop.results / "rows" / "1" / "seed-123" / "metrics.json").read_text())
+    assert metrics["settings"]["num_epochs"] == 1 and metrics["total_parameters"] == parameters(n_layer=3)
+    table = (workshop.results / "table.md").read_text()
+    assert [line.split()[1] for line in table.splitlines()[2:4]] == ["1", "2"] and "left out" not in table
+    # The next invocation sees the edits.
+    assert workshop.scheduled()["train"] == 2
+
+
+def parameters(n_layer: int) -> int:
+    """The parameters of the workshop's model with a head of two classes."""
+    c = DIMENSIONS["n_embd"]
+    return (50257 + DIMENSIONS["n_positions"]) * c + n_layer * (12 * c * c + 13 * c) + 2 * c + 2 * (c + 1)

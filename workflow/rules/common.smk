@@ -1,5 +1,4 @@
 import json
-import os
 import shlex
 import sys
 from collections import Counter
@@ -14,63 +13,98 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.gpus import check_environment
 from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
 from gpt2_ablations.common.hashing import digest
-from gpt2_ablations.common.source_code import TRAINING_CODE, code
+from gpt2_ablations.common.source_code import command_digest
 from gpt2_ablations.planning.first_screen import first_screen
 from gpt2_ablations.planning.invocation_lock import has_stale_lock, how_to_resume, lock_results, running_invocation
 from gpt2_ablations.planning.module_use import check_module, module_config
 from gpt2_ablations.planning.resources import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
-from gpt2_ablations.planning.targets import check_targets
-from gpt2_ablations.planning.workflow import local_source_files, make_workflow, sources_as_parameters, write_config
+from gpt2_ablations.planning.up_to_date import UpToDate
+from gpt2_ablations.planning.workflow import (
+    load_workflow,
+    local_source_files,
+    make_workflow,
+    sources_as_parameters,
+    write_config,
+)
 from gpt2_ablations.settings.paths import MODEL_FILE
 
-# A cluster takes a number of jobs (`--jobs`), this machine a number of cores. While a Snakefile is read, Snakemake says
-# no more about where jobs will run.
+# What Snakemake does not document. All of it is used here, and nowhere else.
+#
+# In a job on a cluster, Snakemake reads this file again in a process of its own.
+IS_MAIN_PROCESS = workflow.is_main_process
+# A module needs other defaults and no `onstart`.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+MODULE_PREFIX = workflow.modifier.path_modifier.prefix if IS_MODULE else None
+# A message names the file with the mistake, which Snakemake's merged `config` no longer tells.
+CONFIG_FILES = workflow.configfiles
+# A cluster takes a number of jobs (`--jobs`), this machine a number of cores: only here do GPUs and memory have limits.
 LOCAL = workflow.resource_settings.nodes is None
 CORES = workflow.global_resources.get("_cores")
+# Snakemake does not say why it does not start after a crash if it is quiet.
+IS_QUIET = bool(workflow.output_settings.quiet)
+# A workflow that uses this one as a module keeps its own prefix of shell commands.
+SHELL_PREFIX = (shell._process_prefix if IS_MODULE else None) or "set -euo pipefail; "
 
-IS_MODULE = not workflow.modifier.is_main_snakefile()
+
+# A limit that `--resources` overrides. Without a limit, Snakemake does not count a resource of this machine.
+def limit(resource, amount):
+    workflow.global_resources.setdefault(resource, amount)
+
+
+# Whether the user forces jobs, which means those after them, too. Known only after this file is read.
+def is_forced():
+    return any((workflow.dag_settings.forceall, workflow.dag_settings.forcerun, workflow.dag_settings.forcetargets))
+
+
+# The jobs that will run: the first screen counts them.
+def jobs_to_run():
+    return list(workflow.dag.needrun_jobs())
+
+
+# End of what Snakemake does not document.
 
 # An exception in a Snakefile prints several lines. A user's mistake prints one.
 try:
     check_environment()
     ORIGINS = None
     if IS_MODULE:
-        check_module(workflow.modifier.path_modifier.prefix)
+        check_module(MODULE_PREFIX)
         config, ORIGINS = module_config(config, CHECKOUT)
-    WORKFLOW = make_workflow(config, workflow.configfiles, LOCAL, CORES and CORES.value, ORIGINS)
-    if workflow.is_main_process and not IS_MODULE:
-        check_targets(WORKFLOW, sys.argv[1:])
+    WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
+    if not IS_MAIN_PROCESS and WORKFLOW.paths.config.is_file():
+        # What the invocation read when it started. The user may have changed the files since.
+        WORKFLOW = load_workflow([str(WORKFLOW.paths.config)], local=LOCAL)
 except InputError as error:
     sys.exit(f"error: {error}")
 
 PATHS = WORKFLOW.paths
+UP_TO_DATE = UpToDate(WORKFLOW)
 # A dry run continues. Any other invocation is refused later, by Snakemake or by `begin`; Snakemake does not say why.
-other_invocation = running_invocation(Path(PATHS.results)) if workflow.is_main_process else None
+other_invocation = running_invocation(Path(PATHS.results)) if IS_MAIN_PROCESS else None
 if other_invocation:
     print(f"note: {PATHS.results}: another invocation is running there ({other_invocation})", file=sys.stderr)
-elif workflow.is_main_process and has_stale_lock(Path(PATHS.results)) and "--unlock" not in sys.argv:
-    print(f"note: {PATHS.results}: {how_to_resume(workflow.configfiles)}", file=sys.stderr)
+elif IS_MAIN_PROCESS and IS_QUIET and has_stale_lock(Path(PATHS.results)):
+    print(f"note: {PATHS.results}: {how_to_resume(CONFIG_FILES)}", file=sys.stderr)
 
 LOGS = f"{PATHS.results}/logs"
 BENCHMARKS = f"{PATHS.results}/benchmarks"
-# The resources of rules that compute next to nothing.
-LIGHT = {"mem_mb": LIGHT_MB, "runtime": LIGHT_MINUTES}
+# Jobs read the merged configuration from this file. It is not an input: a job runs again only if a setting in its
+# parameters changes.
+CONFIG = ["--config", str(PATHS.config)]
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
-# Jobs use this interpreter and this checkout, also if its environment is not activated. A workflow that uses this one
-# as a module keeps its own prefix.
-PREFIX = (shell._process_prefix if IS_MODULE else None) or "set -euo pipefail; "
-PREFIX += f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONPATH={shlex.quote(str(SOURCE))}; "
-shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
+# Jobs use this interpreter and this checkout, also if its environment is not activated.
+PREFIX = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONPATH={shlex.quote(str(SOURCE))}; "
+shell.prefix((SHELL_PREFIX + PREFIX).replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:
     # One job at a time computes on each GPU (see common/gpus.py). Others start up and load meanwhile, and only some of
-    # them may extract features. `--resources gpu=N` overrides the number.
+    # them may extract features.
     if WORKFLOW.machine_gpus():
         shared_by = (WORKFLOW.machine_gpus(), WORKFLOW.cores or usable_cores())
-        workflow.global_resources.setdefault("gpu", jobs_at_once(*shared_by))
-        workflow.global_resources.setdefault("features", features_at_once(*shared_by))
+        limit("gpu", jobs_at_once(*shared_by))
+        limit("features", features_at_once(*shared_by))
     # Jobs wait while those that run take all memory. A job that needs more than there is runs alone.
-    workflow.global_resources.setdefault("mem_mb", machine_memory_mb())
+    limit("mem_mb", machine_memory_mb())
 
 
 wildcard_constraints:
@@ -80,27 +114,49 @@ wildcard_constraints:
     model=r"[A-Za-z0-9.-]+",
 
 
-# Jobs read the merged configuration from this file. It is not an input: a job runs again only if a setting in its
-# parameters changes.
-CONFIG = str(PATHS.config)
+# The inputs of an output. If it is up to date by content, they are not newer than it, and no job makes them for it: it
+# does not run again because an input is missing, or made again, or has another date.
+def settled(files, up_to_date):
+    return [before_update(ancient(str(file))) for file in files] if up_to_date and not is_forced() else files
+
+
+# What all rules that run a command of the package have in common; it makes nothing itself. `localrule` is not inherited.
+rule command:
+    log:
+        f"{LOGS}/command.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=LIGHT_MB,
+        runtime=LIGHT_MINUTES,
+    params:
+        command="--help",
+        config=CONFIG,
+        # The command's code. Its own parameters. And those that follow from inputs and outputs.
+        code=None,
+        flags=[],
+        files=[],
+    shell:
+        "python3 -m gpt2_ablations {params.command} --log {log:q} {params.config:q} {params.flags:q} {params.files:q}"
 
 
 def begin():
     """Lock the results folder against other invocations, and write the configuration that jobs read."""
     try:
         lock_results(Path(PATHS.results))
-        write_config(WORKFLOW.config, PATHS.config)
+        write_config(WORKFLOW)
     except InputError as error:
         sys.exit(f"error: {error}")
 
 
 onstart:
     begin()
-    jobs = list(workflow.dag.needrun_jobs())
+    jobs = jobs_to_run()
     trained = dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train")
     print(first_screen(WORKFLOW, Counter(job.rule.name for job in jobs), list(trained)), file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module. Nor does it say here whether this is a dry run, so that writes them too.
-if IS_MODULE and workflow.is_main_process and not other_invocation:
+if IS_MODULE and IS_MAIN_PROCESS and not other_invocation:
     begin()

@@ -1,4 +1,4 @@
-rule fetch_messages:
+use rule command as fetch_messages with:
     input:
         sources=local_source_files(WORKFLOW.config.dataset.sources),
     output:
@@ -6,39 +6,26 @@ rule fetch_messages:
     log:
         f"{LOGS}/fetch_messages.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="fetch-messages",
         sources=lambda wildcards: sources_as_parameters(WORKFLOW.config.dataset.sources),
         sha256=WORKFLOW.config.dataset.sha256,
-    shell:
-        "python3 -m gpt2_ablations fetch-messages --log {log:q} --config {params.config:q}"
 
 
-rule fetch_tokenizer:
+use rule command as fetch_tokenizer with:
     output:
         PATHS.tokenizer / "vocab.bpe",
         PATHS.tokenizer / "encoder.json",
     log:
         f"{LOGS}/fetch_tokenizer.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
-    shell:
-        "python3 -m gpt2_ablations fetch-tokenizer --log {log:q} --config {params.config:q}"
+        command="fetch-tokenizer",
 
 
-rule split_messages:
+use rule command as split_messages with:
     input:
         messages=PATHS.messages,
-        code=code("data/dataset"),
     output:
         train=PATHS.split("train"),
         validation=PATHS.split("validation"),
@@ -46,33 +33,22 @@ rule split_messages:
     log:
         f"{LOGS}/split_messages.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="split-messages",
+        code=command_digest("split-messages"),
         written=lambda wildcards: json.dumps(vars(WORKFLOW.config.dataset.format)),
-    shell:
-        "python3 -m gpt2_ablations split-messages --log {log:q} --config {params.config:q}"
 
 
-rule tokenize:
+use rule command as tokenize with:
     input:
         splits=rules.split_messages.output,
         tokenizer=WORKFLOW.tokenizer_files(),
-        code=code("data/tokens"),
     output:
         PATHS.tokens,
     log:
         f"{LOGS}/tokenize.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="tokenize",
+        code=command_digest("tokenize"),
         tokenizer=WORKFLOW.config.tokenizer.name,
-    shell:
-        "python3 -m gpt2_ablations tokenize --log {log:q} --config {params.config:q}"

@@ -2,43 +2,29 @@
 from gpt2_ablations.settings.paths import DEMO_FOLDER
 
 
-rule generate_messages:
-    input:
-        code=code("data/demo_language"),
+use rule command as generate_messages with:
     output:
         f"{DEMO_FOLDER}/SMSSpamCollection",
     log:
         f"{LOGS}/generate_messages.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
-    shell:
-        "python3 -m gpt2_ablations generate-messages --log {log:q} --output {output:q}"
+    params:
+        command="generate-messages",
+        config=[],
+        code=command_digest("generate-messages"),
+        files=lambda wildcards, output: ["--output", *output],
 
 
-rule pretrain_miniature:
-    input:
-        code=code("data/demo_language", "gpt2/model", "gpt2/pretraining"),
+use rule command as pretrain_miniature with:
     output:
         f"{DEMO_FOLDER}/{{stem}}.safetensors",
     log:
         f"{LOGS}/pretrain_miniature/{{stem}}.log",
     benchmark:
         f"{BENCHMARKS}/pretrain_miniature/{{stem}}.tsv"
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        model=lambda wildcards, output: next(
-            (
-                json.dumps({name: model.model_dump(exclude={"label"})})
-                for name, model in WORKFLOW.models.items()
-                if model.source == output[0]
-            ),
-            None,
-        ),
-    shell:
-        "python3 -m gpt2_ablations pretrain-miniature --log {log:q} --model {params.model:q} --output {output:q}"
+        command="pretrain-miniature",
+        config=[],
+        code=command_digest("pretrain-miniature"),
+        flags=lambda wildcards: ["--model", WORKFLOW.miniature(f"{DEMO_FOLDER}/{wildcards.stem}.safetensors")],
+        files=lambda wildcards, output: ["--output", *output],

@@ -25,102 +25,55 @@ README = CHECKOUT / "README.md"
 
 # Only this rule lists the runs. The other reports read them too, but depend on the table's data, which changes with
 # every run: with one list, Snakemake plans thousands of runs several times as fast.
-rule table:
+use rule command as table with:
     input:
         runs=RUNS,
-        code=code("common/markdown", "settings/labels", "runs/finished_runs", "reports/table", "reports/wording"),
     output:
         markdown=PATHS.table,
         data=PATHS.table_data,
     log:
         f"{LOGS}/table.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="table",
+        code=command_digest("table"),
         rows=lambda wildcards: SETTINGS,
-    shell:
-        "python3 -m gpt2_ablations table --log {log:q} --config {params.config:q}"
 
 
-rule compare:
+use rule command as compare with:
     input:
         runs=rules.table.output.data,
         published=WORKFLOW.config.published or [],
-        code=code(
-            "reports/comparison",
-            "settings/labels",
-            "common/markdown",
-            "settings/published",
-            "runs/finished_runs",
-            "reports/statistics",
-            "reports/wording",
-        ),
     output:
         PATHS.comparison,
     log:
         f"{LOGS}/compare.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="compare",
+        code=command_digest("compare"),
         rows=lambda wildcards: SETTINGS,
-    shell:
-        "python3 -m gpt2_ablations compare --log {log:q} --config {params.config:q}"
 
 
-rule interpret:
+use rule command as interpret with:
     input:
         runs=rules.table.output.data,
         questions=WORKFLOW.config.comparisons,
-        code=code(
-            "reports/interpretation",
-            "settings/labels",
-            "reports/measures",
-            "reports/paired",
-            "settings/questions",
-            "runs/run_tables",
-            "runs/finished_runs",
-            "reports/statistics",
-            "reports/wording",
-        ),
     output:
         PATHS.interpretation,
     log:
         f"{LOGS}/interpret.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="interpret",
+        code=command_digest("interpret"),
         rows=lambda wildcards: SETTINGS,
-    shell:
-        "python3 -m gpt2_ablations interpret --log {log:q} --config {params.config:q}"
 
 
-rule draw:
+use rule command as draw with:
     input:
         runs=rules.table.output.data,
         published=WORKFLOW.config.published or [],
-        code=code(
-            "reports/figures/curves",
-            "reports/figures/style",
-            "settings/labels",
-            "reports/figures/draw",
-            "reports/figures/place_labels",
-            "reports/figures/row_figures",
-            "runs/run_tables",
-            "runs/finished_runs",
-            "reports/statistics",
-        ),
     output:
         png=[f"{PATHS.plots}/{name}.png" for name in FIGURES],
         svg=[
@@ -135,29 +88,16 @@ rule draw:
     log:
         f"{LOGS}/draw.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="draw",
+        code=command_digest("draw"),
         rows=lambda wildcards: SETTINGS,
-    shell:
-        "python3 -m gpt2_ablations draw --log {log:q} --config {params.config:q}"
 
 
 # One job draws all rows, at most MOST_ROWS: starting a job takes longer than drawing a row.
-rule draw_rows:
+use rule command as draw_rows with:
     input:
         runs=rules.table.output.data,
-        code=code(
-            "reports/figures/curves",
-            "reports/figures/style",
-            "settings/labels",
-            "reports/figures/draw",
-            "runs/run_tables",
-            "runs/finished_runs",
-        ),
     output:
         png=[f"{PATHS.plots}/rows/curves_{row}.png" for row in DRAWN],
         svg=[
@@ -173,25 +113,19 @@ rule draw_rows:
     log:
         f"{LOGS}/draw_rows.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="draw-rows",
+        code=command_digest("draw-rows"),
         rows=lambda wildcards: SETTINGS,
-        drawn=[f"--row={row}" for row in DRAWN],
-    shell:
-        "python3 -m gpt2_ablations draw-rows --log {log:q} --config {params.config:q} {params.drawn:q}"
+        flags=[f"--row={row}" for row in DRAWN],
 
 
 # The report shows HTML pages, not markdown. One job writes them all.
-rule pages:
+use rule command as pages with:
     input:
         runs=rules.table.output.data,
         tables=[PATHS.table, PATHS.comparison, PATHS.interpretation],
         configuration=[WORKFLOW.config.experiments, WORKFLOW.config.models],
-        code=code("settings/labels", "reports/pages", "runs/finished_runs"),
     output:
         tables=[
             report(
@@ -220,16 +154,11 @@ rule pages:
     log:
         f"{LOGS}/pages.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
+        command="pages",
+        code=command_digest("pages"),
         rows=lambda wildcards: SETTINGS,
         settings=lambda wildcards: WORKFLOW.config.model_dump_json(),
-    shell:
-        "python3 -m gpt2_ablations pages --log {log:q} --config {params.config:q}"
 
 
 # Reports on the runs that are finished. No run is an input, so nothing is trained.
@@ -240,46 +169,35 @@ rule partial:
     conda:
         ENVIRONMENT
     resources:
-        **LIGHT,
+        mem_mb=LIGHT_MB,
+        runtime=LIGHT_MINUTES,
     params:
         config=CONFIG,
         logs=f"{LOGS}/partial",
         commands=REPORTS,
     shell:
         "for command in {params.commands:q}; do"
-        " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log --config {params.config:q}; done"
+        " python3 -m gpt2_ablations $command --log {params.logs:q}/$command.log {params.config:q}; done"
 
 
 # Without a declared output, this rule always runs, and also reverts an edit by hand.
-rule readme:
+use rule command as readme with:
     input:
         PATHS.table,
     log:
         f"{LOGS}/readme.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
-        readme=lambda wildcards: README,
-    shell:
-        "python3 -m gpt2_ablations readme --log {log:q} --config {params.config:q} --readme {params.readme:q}"
+        command="readme",
+        flags=lambda wildcards: ["--readme", str(README)],
 
 
-rule check_readme:
+use rule command as check_readme with:
     input:
         PATHS.table,
     log:
         f"{LOGS}/check_readme.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
-        readme=lambda wildcards: README,
-    shell:
-        "python3 -m gpt2_ablations readme --check --log {log:q} --config {params.config:q} --readme {params.readme:q}"
+        command="readme",
+        flags=lambda wildcards: ["--check", "--readme", str(README)],

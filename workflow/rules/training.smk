@@ -1,16 +1,31 @@
-rule extract_features:
+from gpt2_ablations.settings.rows import named_row
+
+
+# A target that names no row. An exception here would print several lines.
+def check_row(row):
+    try:
+        named_row(row, WORKFLOW.experiments, WORKFLOW.config.experiments)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+# The token file, and the weights with the file that holds their sha256. Weights are compared by that file, not by date.
+def feature_inputs(wildcards):
+    weights = WORKFLOW.feature_weight_files(wildcards.identity)
+    files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
+    return settled(files, UP_TO_DATE.features(wildcards.identity))
+
+
+def training_inputs(wildcards):
+    check_row(wildcards.row)
+    weights = WORKFLOW.weight_files(wildcards.row)
+    files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
+    return settled(files, UP_TO_DATE.run(wildcards.row, int(wildcards.seed)))
+
+
+use rule command as extract_features with:
     input:
-        tokens=PATHS.tokens,
-        weights=lambda wildcards: ancient(WORKFLOW.feature_weight_files(wildcards.identity)),
-        digest=lambda wildcards: WORKFLOW.digest_files(WORKFLOW.feature_weight_files(wildcards.identity)),
-        code=code(
-            "settings/feature_spec",
-            "finetuning/feature_files",
-            "finetuning/features",
-            "gpt2/model",
-            "data/tokens",
-            "gpt2/weights",
-        ),
+        feature_inputs,
     output:
         f"{PATHS.results}/features/{{identity}}.safetensors",
     log:
@@ -19,8 +34,6 @@ rule extract_features:
         f"{BENCHMARKS}/extract_features/{{identity}}.tsv"
     # On GPUs, starting up takes longer than computing. Rows that need features can start earlier.
     priority: int(WORKFLOW.machine_gpus() > 0)
-    conda:
-        ENVIRONMENT
     threads: lambda wildcards: WORKFLOW.threads(WORKFLOW.spec(wildcards.identity).model_size)
     resources:
         gpu=WORKFLOW.gpus_per_job(),
@@ -33,19 +46,19 @@ rule extract_features:
         ),
         disk_mb=lambda wildcards, threads: WORKFLOW.feature_resources(wildcards.identity, threads).disk_mb,
     params:
-        config=CONFIG,
-        spec=lambda wildcards: json.dumps(vars(WORKFLOW.spec(wildcards.identity))),
-    shell:
-        "python3 -m gpt2_ablations extract-features --log {log:q} --config {params.config:q} --spec {params.spec:q} --output {output:q}"
+        command="extract-features",
+        code=command_digest("extract-features"),
+        flags=lambda wildcards: ["--spec", json.dumps(vars(WORKFLOW.spec(wildcards.identity)))],
+        files=lambda wildcards, output: ["--output", *output],
 
 
-rule train:
+use rule command as train with:
     input:
-        tokens=PATHS.tokens,
-        features=lambda wildcards: WORKFLOW.feature_files(wildcards.row, int(wildcards.seed)),
-        weights=lambda wildcards: ancient(WORKFLOW.weight_files(wildcards.row)),
-        digest=lambda wildcards: WORKFLOW.digest_files(WORKFLOW.weight_files(wildcards.row)),
-        code=code(*TRAINING_CODE),
+        training_inputs,
+        features=lambda wildcards: settled(
+            WORKFLOW.feature_files(wildcards.row, int(wildcards.seed)),
+            UP_TO_DATE.run(wildcards.row, int(wildcards.seed)),
+        ),
     output:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
@@ -55,8 +68,6 @@ rule train:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{row}}/seed-{{seed}}.tsv"
-    conda:
-        ENVIRONMENT
     threads: lambda wildcards: WORKFLOW.threads(WORKFLOW.experiments[wildcards.row].model_size)
     resources:
         gpu=WORKFLOW.gpus_per_job(),
@@ -64,15 +75,20 @@ rule train:
         runtime=lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).runtime(attempt),
         disk_mb=lambda wildcards, threads: WORKFLOW.training_resources(wildcards.row, threads).disk_mb,
     params:
-        config=CONFIG,
-        flags=lambda wildcards: WORKFLOW.experiments[wildcards.row].flags(),
-        features=lambda wildcards, input: ["--features", *input.features] if input.features else [],
-        folder=lambda wildcards: PATHS.row(wildcards.row, wildcards.seed),
+        command="train",
+        # Features are made again for the same reasons as the runs that use them.
+        code=command_digest("extract-features", "train"),
+        flags=lambda wildcards: [
+            *WORKFLOW.experiments[wildcards.row].flags(),
+            f"--row={wildcards.row}",
+            f"--seed={wildcards.seed}",
+        ],
+        files=lambda wildcards, input: [
+            *(["--features", *input.features] if input.features else []),
+            *("--output", str(PATHS.row(wildcards.row, wildcards.seed))),
+        ],
         dimensions=lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].dimensions,
         precision=WORKFLOW.config.precision,
-    shell:
-        "python3 -m gpt2_ablations train {params.flags:q} --seed {wildcards.seed} --row={wildcards.row} --log {log:q}"
-        " --config {params.config:q} {params.features:q} --output {params.folder:q}"
 
 
 for row in WORKFLOW.experiments:
@@ -85,7 +101,22 @@ for row in WORKFLOW.experiments:
             lambda wildcards, row=row: WORKFLOW.run_files(row) + WORKFLOW.saved_models(row),
 
 
-# Features are kept for further rows and seeds. Once they are removed, the rows that need them are trained again.
+# The target of a row that does not exist.
+rule no_such_row:
+    input:
+        lambda wildcards: check_row(wildcards.row),
+    output:
+        "row_{row}",
+    log:
+        f"{LOGS}/no_such_row/{{row}}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "false > {log:q}"
+
+
+# Features are kept for further rows and seeds. Those that new runs need are extracted again.
 rule clean_features:
     log:
         f"{LOGS}/clean_features.log",
@@ -93,7 +124,8 @@ rule clean_features:
     conda:
         ENVIRONMENT
     resources:
-        **LIGHT,
+        mem_mb=LIGHT_MB,
+        runtime=LIGHT_MINUTES,
     params:
         folder=PATHS.features("*").parent,
     shell:

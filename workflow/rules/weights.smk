@@ -1,8 +1,6 @@
-rule fetch_weights:
+use rule command as fetch_weights with:
     input:
-        sources=lambda wildcards: local_source_files(
-            [WORKFLOW.models[WORKFLOW.model_of_folder(wildcards.model)].source]
-        ),
+        sources=lambda wildcards: local_source_files([WORKFLOW.model_of_folder(wildcards.model)[1].source]),
     output:
         weights=f"{PATHS.results}/weights/{{model}}/model.safetensors",
         # Snakemake compares large files by date only. This small file tells whether the weights have changed.
@@ -10,18 +8,10 @@ rule fetch_weights:
     log:
         f"{LOGS}/fetch_weights/{{model}}.log",
     localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        **LIGHT,
     params:
-        config=CONFIG,
-        model=lambda wildcards: WORKFLOW.model_of_folder(wildcards.model),
-        entry=lambda wildcards: WORKFLOW.models[WORKFLOW.model_of_folder(wildcards.model)].model_dump_json(
+        command="fetch-weights",
+        flags=lambda wildcards: ["--model", WORKFLOW.model_of_folder(wildcards.model)[0]],
+        entry=lambda wildcards: WORKFLOW.model_of_folder(wildcards.model)[1].model_dump_json(
             exclude={"source", "label"}
         ),
-        source=lambda wildcards: sources_as_parameters(
-            [WORKFLOW.models[WORKFLOW.model_of_folder(wildcards.model)].source]
-        ),
-    shell:
-        "python3 -m gpt2_ablations fetch-weights --log {log:q} --config {params.config:q} --model {params.model:q}"
+        source=lambda wildcards: sources_as_parameters([WORKFLOW.model_of_folder(wildcards.model)[1].source]),

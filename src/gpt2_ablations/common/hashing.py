@@ -1,11 +1,22 @@
 """sha256 digests of files and texts."""
 
 import hashlib
+import os
+from functools import cache
 from pathlib import Path
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
+    """The sha256 of a file's bytes, as 64 hexadecimal digits.
+
+    A process reads a file once, as long as it does not change: a workflow asks for each of its runs.
+    """
+    status = os.stat(path)
+    return _sha256_of(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@cache
+def _sha256_of(path: str, *status: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

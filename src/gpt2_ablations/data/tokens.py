@@ -12,9 +12,15 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_whole
+from ..settings.config import Config
 from ..settings.constants import PAD_TOKEN, SPLITS, VOCABULARY_SIZE
 from ..settings.experiment import Experiment
+from ..settings.paths import Paths
+from .dataset import read_split
+from .provenance import tokens_made_from
 
+# The key of what a token file is made from, in its metadata.
+MADE_FROM = "made_from"
 # From a text to its token ids.
 Encode = Callable[[str], list[int]]
 
@@ -49,6 +55,20 @@ class AttendedSplit:
     lengths: Tensor
     real_lengths: Tensor
     labels: Tensor
+
+
+def tokenize(config: Config) -> None:
+    """Write the token ids of the three splits.
+
+    Raises:
+        InputError: a split or the tokenizer is missing or damaged.
+    """
+    paths = Paths(config.results)
+    encode = load_tokenizer(config.tokenizer.name, paths.tokenizer)
+    splits = tokenize_splits({name: read_split(paths.split(name)) for name in SPLITS}, encode)
+    save_tokens(splits, paths.tokens, {MADE_FROM: tokens_made_from(config) or ""})
+    longest = ", ".join(f"{name} {int(split.lengths.max())}" for name, split in splits.items())
+    print(f"longest example in tokens: {longest}", file=sys.stderr)
 
 
 def load_tokenizer(name: str, folder: str | Path) -> Encode:
@@ -109,10 +129,13 @@ def tokenize_splits(splits: dict[str, tuple[list[int], list[str]]], encode: Enco
     return tokenized
 
 
-def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path) -> None:
+def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Write tokenized splits to a safetensors file.
 
     It holds `SPLIT.ids` and `SPLIT.lengths` as int32 and `SPLIT.labels` as uint8.
+
+    Args:
+        metadata: of the file.
     """
     tensors = {}
     for name, split in splits.items():
@@ -121,7 +144,7 @@ def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path) -> None:
         tensors[f"{name}.labels"] = split.labels.to(torch.uint8)
     with write_whole(path) as partial:
         # save_file would write to its own temporary file, which would remain if the process were killed.
-        partial.write_bytes(save(tensors))
+        partial.write_bytes(save(tensors, metadata))
 
 
 def load_tokens(path: str | Path) -> dict[str, TokenizedSplit]:

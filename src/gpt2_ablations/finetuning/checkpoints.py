@@ -117,9 +117,3 @@ class Checkpoint:
 def size_of(tensors: dict[str, Tensor]) -> int:
     """Bytes of all tensors."""
     return sum(tensor.nbytes for tensor in tensors.values())
-
-
-def stamp(file: Path) -> list[int]:
-    """Size and time of change of a file, which tell it from a file that replaced it."""
-    status = file.stat()
-    return [status.st_size, status.st_mtime_ns]

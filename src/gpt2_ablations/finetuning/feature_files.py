@@ -1,7 +1,8 @@
 """Feature files: safetensors, written shard by shard and mapped when they are read.
 
 A file holds `hidden` [n_kept, C] float32 and, of each split, `starts`, `lengths`, `real_lengths` and `labels`, int64
-[N]. Its metadata holds the spec, `context_length`, `seconds` and `peak_memory_mb`.
+[N]. Its metadata holds the spec, `made_from`, `context_length`, `seconds` and
+`peak_memory_mb`.
 """
 
 import json
@@ -18,6 +19,7 @@ from ..common.errors import InputError
 from ..common.files import write_whole
 from ..common.hardware import peak_host_memory_mb
 from ..common.tensor_files import safetensors_header, write_tensor
+from ..runs.made_from import MadeFrom
 from ..settings.constants import SPLITS
 from ..settings.feature_spec import FeatureSpec
 from ..settings.models import ModelConfig
@@ -27,9 +29,17 @@ _TENSORS = ("starts", "lengths", "real_lengths", "labels")
 
 
 def write_features(
-    path: str | Path, spec: FeatureSpec, model: ModelConfig, layout: FeatureLayout, shards: Iterator[Tensor]
+    path: str | Path,
+    spec: FeatureSpec,
+    model: ModelConfig,
+    layout: FeatureLayout,
+    shards: Iterator[Tensor],
+    made_from: MadeFrom,
 ) -> None:
     """Write a feature file as its shards are computed, and rename it when it is whole.
+
+    Args:
+        shards: float32 [n, C], together [n_kept, C].
 
     Raises:
         InputError: the file cannot be written.
@@ -43,7 +53,7 @@ def write_features(
     }
     with write_whole(path) as partial, open(partial, "wb") as file:
         # The header comes first but holds the seconds: it is written again, within the same size, at the end.
-        size = len(_header(spec, layout, model, small, 0.0, 0.0))
+        size = len(_header(spec, layout, model, small, made_from, 0.0, 0.0))
         file.write(b" " * size)
         for tensor in small.values():
             write_tensor(file, tensor)
@@ -51,7 +61,8 @@ def write_features(
             write_tensor(file, shard)
             # Freed before the next shard is computed: two would take twice features.max_memory_mb.
             del shard
-        header = _header(spec, layout, model, small, time.perf_counter() - started, peak_host_memory_mb())
+        seconds = time.perf_counter() - started
+        header = _header(spec, layout, model, small, made_from, seconds, peak_host_memory_mb())
         file.seek(0)
         file.write(header.ljust(size))
         file.flush()
@@ -62,11 +73,13 @@ def _header(
     layout: FeatureLayout,
     model: ModelConfig,
     small: dict[str, Tensor],
+    made_from: MadeFrom,
     seconds: float,
     peak_mb: float,
 ) -> bytes:
     metadata = {
         "spec": json.dumps(asdict(spec)),
+        "made_from": json.dumps(made_from),
         "context_length": json.dumps(layout.context),
         "seconds": f"{seconds:015.3f}",
         "peak_memory_mb": f"{peak_mb:015.1f}",

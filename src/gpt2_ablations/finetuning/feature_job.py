@@ -15,9 +15,10 @@ from ..common.logs import stop_if_superseded
 from ..common.torch_setup import release_device, set_up_torch, take_device
 from ..data.tokens import TokenizedSplit, load_tokens, report_cut_examples
 from ..gpt2.weights import Weights, open_weights
+from ..runs.made_from import features_made_from
 from ..settings.config import Config
 from ..settings.feature_spec import FeatureSpec
-from ..settings.models import ModelConfig, load_models
+from ..settings.models import ModelConfig, configured_models
 from ..settings.paths import Paths
 from .feature_files import write_features
 from .features import FeatureLayout, Features, extract, lay_out_features, split_features
@@ -30,13 +31,13 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
         InputError: the tokens or the weights are missing or do not fit, or the file cannot be written.
     """
     set_up_torch(config.precision)
-    model = load_models(config.models)[spec.model_size]
+    model = configured_models(config)[spec.model_size]
     layout = lay_out_features(spec, model, load_tokens(Paths(config.results).tokens))
     # The time of the features starts when the job has its device.
     device = take_device(config.device)
     # The device is released before the last shard is written, so that the next job computes meanwhile.
     shards = _shards(config, spec, model, layout, device, computed=lambda: release_device(device))
-    write_features(output, spec, model, layout, shards)
+    write_features(output, spec, model, layout, shards, features_made_from(config, spec, model))
 
 
 def compute_features(

@@ -8,22 +8,21 @@ import torch
 
 from ..common.errors import InputError
 from ..common.hardware import peak_host_memory_mb
-from ..common.hashing import digest, weights_digest
-from ..common.source_code import PACKAGE, TRAINING_CODE
+from ..common.hashing import weights_digest
 from ..common.torch_setup import device_name, peak_device_memory_mb, release_device, set_up_torch, take_device
 from ..data.tokens import context_positions, load_tokens, report_cut_examples
 from ..gpt2.weights import open_weights
+from ..runs.made_from import run_made_from
 from ..runs.saved_model import SavedModel
 from ..runs.write_run import accuracies, library_versions, write_run
 from ..settings.config import Config
 from ..settings.constants import CLASSES, NO_IGNORE_INDEX
 from ..settings.experiment import Experiment
 from ..settings.feature_spec import FeatureSpec, feature_spec
-from ..settings.models import ModelConfig, load_models
+from ..settings.models import ModelConfig, configured_models
 from ..settings.paths import Paths
-from .adamw import LEARNING_RATE, WEIGHT_DECAY
 from .batches import ModelInputs, inputs_from_features, inputs_from_tokens
-from .checkpoints import Checkpoint, stamp
+from .checkpoints import Checkpoint
 from .classifier import build_classifier, count_parameters
 from .feature_files import read_features
 from .feature_job import compute_features
@@ -53,9 +52,11 @@ def train(
     """
     # Settings. The output folder is made first: that it cannot be written to is better known before the training.
     set_up_torch(config.precision)
-    model, paths = load_models(config.models)[experiment.model_size], Paths(config.results)
+    model, paths = configured_models(config)[experiment.model_size], Paths(config.results)
     output.mkdir(parents=True, exist_ok=True)
     _warn_about_ignored_labels(experiment)
+
+    made_from = run_made_from(config, experiment, model, seed)
 
     # Inputs. A job that computes features needs its device now; another takes it when everything is loaded.
     spec = feature_spec(experiment, model, seed, config.precision)
@@ -72,7 +73,8 @@ def train(
     finetuning = Finetuning(
         experiment, classifier, inputs.splits, seed, device, config.precision, config.micro_batch_size
     )
-    fingerprint = _checkpoint_settings(config, experiment, seed, model, paths, features_file, device)
+    # A checkpoint of another device or another PyTorch is not resumed either.
+    fingerprint = made_from | {"device": device.type, "torch": torch.__version__}
     checkpoint = Checkpoint(paths.checkpoint(output), fingerprint, config.checkpoint_every_epoch)
     n_steps = experiment.num_epochs * (len(inputs.splits["train"]) // experiment.batch_size)
     result = finetuning.train(checkpoint, TrainingLog(experiment.num_epochs, n_steps))
@@ -102,6 +104,7 @@ def train(
         "precision": config.precision,
         "note": config.note,
         "settings": asdict(experiment),
+        "made_from": made_from,
         "versions": library_versions(),
     }
     saved = (_saved_model(config, experiment, seed, row, inputs.context), trained) if config.keep_models else None
@@ -165,35 +168,6 @@ def _read_features_of(spec: FeatureSpec, file: Path) -> Features:
     return features
 
 
-def _checkpoint_settings(
-    config: Config,
-    experiment: Experiment,
-    seed: int,
-    model: ModelConfig,
-    paths: Paths,
-    features_file: Path | None,
-    device: torch.device,
-) -> dict:
-    """Everything that a training's numbers depend on: a checkpoint of other settings is not resumed."""
-    files = [paths.tokens]
-    if experiment.weights == "pretrained":
-        files.append(paths.weights(experiment.model_size))
-    if features_file is not None:
-        files.append(features_file)
-    return {
-        "options": asdict(experiment),
-        "seed": seed,
-        "model": model.dimensions,
-        "precision": config.precision,
-        "device": device.type,
-        "learning_rate": LEARNING_RATE,
-        "weight_decay": WEIGHT_DECAY,
-        "files": {str(file): stamp(file) for file in files},
-        "code": digest("".join((PACKAGE / f"{module}.py").read_text() for module in TRAINING_CODE)),
-        "torch": torch.__version__,
-    }
-
-
 def _saved_model(config: Config, experiment: Experiment, seed: int, row: str, context: int | None) -> SavedModel:
     """What the file of the trained layers says of itself."""
     pretrained = experiment.weights == "pretrained"
@@ -201,7 +175,7 @@ def _saved_model(config: Config, experiment: Experiment, seed: int, row: str, co
         row=row,
         seed=seed,
         experiment=experiment,
-        model=load_models(config.models)[experiment.model_size],
+        model=configured_models(config)[experiment.model_size],
         weights_sha256=weights_digest(Paths(config.results).weights(experiment.model_size)) if pretrained else None,
         context=context,
         tokenizer=config.tokenizer.name,

@@ -7,7 +7,7 @@ from ..common.files import write_text_whole
 from ..common.hashing import digest_file, sha256_of
 from ..data.download import fetch_file
 from ..settings.config import Config
-from ..settings.models import load_models
+from ..settings.models import configured_models
 from ..settings.paths import Paths
 from .weights import check_pretrained_weights
 
@@ -18,7 +18,7 @@ def fetch_weights(config: Config, model_size: str) -> None:
     Raises:
         InputError: the source does not give the file, or the file does not fit the model.
     """
-    model = load_models(config.models)[model_size]
+    model = configured_models(config)[model_size]
     destination = Paths(config.results).weights(model_size)
     entry = f"{config.models}: {model_size}"
     accepted = False

@@ -1,6 +1,7 @@
 """The checked configuration, with the files and resources that each rule needs. Nothing here imports torch."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,9 +20,9 @@ from ..settings.config import Config, load_config, parse_config
 from ..settings.experiment import Experiment
 from ..settings.feature_spec import FeatureSpec, feature_identity, feature_spec
 from ..settings.labels import load_defaults, row_labels
-from ..settings.models import ModelConfig, load_models, model_folder
+from ..settings.models import ModelConfig, model_folder
 from ..settings.paths import DEMO_FOLDER, MODEL_FILE, Paths
-from ..settings.rows import load_experiments, select_rows
+from ..settings.rows import configured_rows
 from ..settings.schema.yaml_files import load_yaml
 from .checks import check_configuration
 from .resources import (
@@ -48,6 +49,7 @@ class Workflow:
         paths: the files below the results folder.
         local: whether jobs run on this machine and not on a cluster.
         cores: how many cores jobs may use on this machine.
+        texts: the content of the files `experiments` and `models`.
         specs: the contents of the feature files named so far, by identity.
     """
 
@@ -58,6 +60,7 @@ class Workflow:
     paths: Paths
     local: bool = True
     cores: int | None = None
+    texts: dict[str, str] = field(default_factory=dict)
     specs: dict[str, FeatureSpec] = field(default_factory=dict)
 
     def feature_files(self, row: str, seed: int) -> list[str]:
@@ -103,9 +106,14 @@ class Workflow:
         seeds = self.config.seeds if self.config.keep_models else []
         return [str(self.paths.row(row, seed) / MODEL_FILE) for seed in seeds]
 
-    def model_of_folder(self, folder: str) -> str:
-        """The name of the model whose files are in `weights/FOLDER`."""
-        return next(name for name in self.models if model_folder(name) == folder)
+    def model_of_folder(self, folder: str) -> tuple[str, ModelConfig]:
+        """The model whose files are in `weights/FOLDER`, with its name."""
+        return next((name, model) for name, model in self.models.items() if model_folder(name) == folder)
+
+    def miniature(self, source: str) -> str:
+        """The entry of the demo's model with this source, as JSON; an empty one if there is none."""
+        entries = {name: model.model_dump(exclude={"label"}) for name, model in self.models.items()}
+        return json.dumps({name: entry for name, entry in entries.items() if entry["source"] == source})
 
     def tokenizer_files(self) -> list[str]:
         """The files of the tokenizer; none for `bytes`."""
@@ -201,17 +209,20 @@ def make_workflow(
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
     files = {name: load_yaml(name) for name in map(_from_here, in_order)}
     config = parse_config(merged, files if origins is None else origins)
+    # A user may give results/config.yaml; the rows and models are the user's own all the same.
+    config = config.model_copy(update={"snapshot": None})
     workflow = _workflow_of(config, local, cores)
     check_configuration(config, workflow.models, workflow.experiments)
     return workflow
 
 
-def load_workflow(paths: list[str], rows: list[str] | None = None) -> Workflow:
-    """Load configuration files for this machine. Later files override earlier ones.
+def load_workflow(paths: list[str], rows: list[str] | None = None, local: bool = True) -> Workflow:
+    """Load configuration files. Later files override earlier ones.
 
     Args:
         paths: of the configuration files.
         rows: the selected rows, instead of the configuration's.
+        local: whether jobs run on this machine and not on a cluster.
 
     Raises:
         InputError: the configuration or a file that it names is wrong.
@@ -219,14 +230,14 @@ def load_workflow(paths: list[str], rows: list[str] | None = None) -> Workflow:
     config = load_config(paths)
     if rows:
         config = config.model_copy(update={"rows": list(dict.fromkeys(rows))})
-    return _workflow_of(config, local=True, cores=usable_cores())
+    return _workflow_of(config, local, cores=usable_cores())
 
 
 def _workflow_of(config: Config, local: bool, cores: int | None) -> Workflow:
-    models = load_models(config.models)
-    experiments = load_experiments(config.experiments, models, config.models)
-    selected = select_rows(config, experiments)
-    return Workflow(config, models, experiments, selected, Paths(config.results), local, cores)
+    models, experiments, selected = configured_rows(config)
+    files = {name: config.copy_of(name) or Path(getattr(config, name)) for name in ("experiments", "models")}
+    texts = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+    return Workflow(config, models, experiments, selected, Paths(config.results), local, cores, texts)
 
 
 def _from_here(path: str) -> str:
@@ -235,15 +246,21 @@ def _from_here(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Write the checked configuration to the file that jobs read, unless the file holds it already.
+def write_config(workflow: Workflow) -> None:
+    """Write the checked configuration, with the rows and models, to the files that jobs read.
+
+    The user may change the configuration's own files while jobs run.
 
     Raises:
         InputError: the results folder cannot be written.
     """
-    text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text_whole(path, text)
+    folder = workflow.paths.snapshot
+    config = workflow.config.model_copy(update={"snapshot": str(folder)})
+    texts = {folder / f"{name}.yaml": text for name, text in workflow.texts.items()}
+    texts[workflow.paths.config] = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    for path, text in texts.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text_whole(path, text)
 
 
 def local_source_files(sources: list[str]) -> list[str]:

@@ -219,6 +219,19 @@ class Config(_Schema):
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
     features: FeaturesConfig
+    snapshot: Annotated[
+        PathText | None,
+        option(
+            "The workflow writes it into results/config.yaml: the folder of its copies of `experiments` and `models`"
+            " as they were when it started",
+            allowed="a path, or null",
+            example=None,
+        ),
+    ] = None
+
+    def copy_of(self, key: Literal["experiments", "models"]) -> Path | None:
+        """The workflow's copy of a file, which a job reads in its place; None if there is none."""
+        return None if self.snapshot is None else Path(self.snapshot, f"{key}.yaml")
 
 
 def parse_config(merged: dict, files: dict[str, dict]) -> Config:

@@ -28,7 +28,7 @@ def load_defaults(config: Config) -> Experiment:
     Raises:
         InputError: the experiments file cannot be read, or an option is wrong.
     """
-    defaults = load_yaml(config.experiments).get("defaults") or {}
+    defaults = load_yaml(config.experiments, config.copy_of("experiments")).get("defaults") or {}
     return make_experiment(defaults, f"{config.experiments}: defaults")
 
 

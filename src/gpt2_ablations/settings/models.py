@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..common.errors import InputError
+from .config import Config
 from .schema.options import option
 from .schema.text_types import Printable, Sha256, Source
 from .schema.validation import allowed_names, input_error
@@ -76,15 +77,24 @@ def check_model(entry: object, where: str) -> ModelConfig:
         raise input_error(error, where, ModelConfig) from None
 
 
-def load_models(path: str | Path) -> dict[str, ModelConfig]:
+def configured_models(config: Config) -> dict[str, ModelConfig]:
+    """The models of a configuration; arguments and errors as for `load_models`."""
+    return load_models(config.models, config.copy_of("models"))
+
+
+def load_models(path: str | Path, copy: Path | None = None) -> dict[str, ModelConfig]:
     """The GPT-2 sizes, by the reference's names.
+
+    Args:
+        path: of the models file.
+        copy: read this copy of it.
 
     Raises:
         InputError: the file or an entry is wrong.
     """
     models: dict[str, ModelConfig] = {}
     folders: dict[str, str] = {}
-    for name, entry in load_yaml(path).items():
+    for name, entry in load_yaml(path, copy).items():
         where = f"{path}: {name}"
         models[name] = check_model(entry, where)
         folder = model_folder(name)

@@ -24,6 +24,10 @@ class Paths:
         return self._path("config.yaml")
 
     @property
+    def snapshot(self) -> Path:
+        return self._path("snapshot")
+
+    @property
     def messages(self) -> Path:
         return self._path("dataset", "SMSSpamCollection")
 

@@ -6,20 +6,39 @@ from pathlib import Path
 from ..common.errors import InputError
 from .config import Config
 from .experiment import OPTIONS, Experiment, make_experiment
-from .models import ModelConfig, named_model
+from .models import ModelConfig, configured_models, named_model
 from .schema.validation import allowed_names
 from .schema.yaml_files import load_yaml
 
 ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def load_experiments(path: str | Path, models: dict[str, ModelConfig], models_file: str) -> dict[str, Experiment]:
+def configured_rows(config: Config) -> tuple[dict[str, ModelConfig], dict[str, Experiment], dict[str, Experiment]]:
+    """The models of a configuration, all its rows, and the rows that it selects.
+
+    Raises:
+        InputError: the models file, the experiments file or the selection is wrong.
+    """
+    models = configured_models(config)
+    experiments = load_experiments(config.experiments, models, config.models, config.copy_of("experiments"))
+    return models, experiments, select_rows(config, experiments)
+
+
+def load_experiments(
+    path: str | Path, models: dict[str, ModelConfig], models_file: str, copy: Path | None = None
+) -> dict[str, Experiment]:
     """All rows of the experiments file, in its order, each checked alone and against its model.
+
+    Args:
+        path: of the experiments file.
+        models: by name.
+        models_file: the path of the models file, for messages.
+        copy: read this copy of the experiments file.
 
     Raises:
         InputError: the file, a row id or an option is wrong.
     """
-    content = load_yaml(path)
+    content = load_yaml(path, copy)
     for key in content:
         if key not in ("defaults", "rows"):
             raise InputError(f"{path}: unknown key '{key}'; {allowed_names(key, ['defaults', 'rows'])}")

@@ -1,16 +1,15 @@
-"""Draws the figures of a results folder, each as SVG and PNG."""
+"""Draws the figures of the whole table, each as SVG and PNG."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...common.errors import InputError
 from ...runs.finished_runs import notes, read_runs
 from ...settings.config import Config
 from ...settings.experiment import Experiment
-from ...settings.labels import display_name, load_defaults, row_label, row_labels
+from ...settings.labels import display_name, load_defaults, row_labels
 from ...settings.models import ModelConfig
 from ...settings.published import load_published
-from ...settings.rows import named_row, select_rows
+from ...settings.rows import select_rows
 from . import MOST_ROWS
 
 # The figures of the whole table, by file name without suffix.
@@ -54,30 +53,3 @@ def draw_figures(
             multiples_figure(ACCURACY, runs, histories, labels, remarks),
         )
         return [file for name, figure in zip(FIGURES, figures) for file in save_figure(figure, folder / name, name)]
-
-
-def draw_row(
-    config: Config, experiments: dict[str, Experiment], models: Mapping[str, ModelConfig], row: str, folder: Path
-) -> list[Path]:
-    """Draw the loss and accuracy curves of one row, as `curves_ROW.svg` and `curves_ROW.png`.
-
-    Args:
-        experiments: all rows of the experiments file.
-        models: the models of the rows.
-
-    Returns: the files written.
-
-    Raises:
-        InputError: the row does not exist, has not run, or its files are damaged.
-    """
-    from .curves import curves_figure
-    from .style import save_figure, style
-
-    experiment = named_row(row, experiments, config.experiments)
-    runs = read_runs(config, {row: experiment})
-    if not runs[row]:
-        raise InputError(f"row {row} has no finished run in {config.results}; run `snakemake --cores all row_{row}`")
-    label = row_label(row, experiment, load_defaults(config), models)
-    with style():
-        figure = curves_figure(label, [run.history() for run in runs[row]], notes(runs))
-        return save_figure(figure, folder / f"curves_{row}", f"Training of row {label}")

@@ -34,14 +34,18 @@ _StrictLoader.add_constructor(
 )
 
 
-def load_yaml(path: str | Path) -> dict:
+def load_yaml(path: str | Path, copy: Path | None = None) -> dict:
     """The mapping in a YAML file, with text keys.
+
+    Args:
+        path: of the file; messages name it.
+        copy: read this file instead.
 
     Raises:
         InputError: the file is missing, is not UTF-8 or not YAML, repeats a key, or is no mapping.
     """
     with explained(path, "check the path or restore the file"):
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(copy or path).read_text(encoding="utf-8")
     try:
         content = yaml.load(text, Loader=_StrictLoader)
     except InputError as error:
