@@ -7,6 +7,7 @@ are imported where they are used: importing torch takes two seconds, which most 
 import argparse
 import json
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 from .common.errors import InputError, Superseded
 from .common.gpus import check_environment
-from .common.logs import log_to
+from .common.logs import log_to, logger
 from .common.progress import job_progress
 from .settings.config import Config, load_config
 from .settings.experiment import add_experiment_flags, experiment_from_flags
@@ -237,7 +238,7 @@ def split_messages_command(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     messages = Paths(config.results).messages
     counts = split_messages(messages, messages.parent, config.dataset.format)
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), "examples", file=sys.stderr)
+    logger.info(", ".join(f"{count} {name}" for name, count in counts.items()) + " examples")
 
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
@@ -433,10 +434,11 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parse(argv)
         if arguments.log:
             console = log_to(arguments.log)
+            logger.info(shlex.join(["gpt2-ablations", *(sys.argv[1:] if argv is None else argv)]))
         arguments.function(arguments)
         return 0
     except InputError as error:
-        message = f"error: {error}"
+        message = str(error)
     except Superseded as error:
         with suppress(OSError):  # a terminal that was closed
             print(f"note: {error}", file=console or sys.stderr, flush=True)
@@ -448,22 +450,22 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         # A file that cannot be read or a folder that cannot be made is no fault of the program's.
         where = error.filename or arguments.command
-        message = f"error: {InputError(f'{where}: {error.strerror or error}; fix that and run again')}"
+        message = str(InputError(f"{where}: {error.strerror or error}; fix that and run again"))
     except Exception as error:
         if _is_out_of_memory(error):
             message = (
-                f"error: {arguments.command}: too little memory for this row; set a smaller micro_batch_size or"
+                f"{arguments.command}: too little memory for this row; set a smaller micro_batch_size or"
                 " features.max_memory_mb, precision: bfloat16, or another device"
             )
         elif console is None:
             raise
         else:
             traceback.print_exc()
-            message = f"error: {arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
-    for stream in (sys.stderr, console):
-        if stream is not None:
-            with suppress(OSError):  # a terminal that was closed
-                print(message, file=stream, flush=True)
+            message = f"{arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
+    logger.error(message)
+    if console is not None:
+        with suppress(OSError):  # a terminal that was closed
+            print(f"error: {message}", file=console, flush=True)
     return 1
 
 

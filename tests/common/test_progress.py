@@ -79,6 +79,7 @@ def test_a_superseded_job_leaves_the_file_of_the_newer_job_unchanged(file, tmp_p
     finally:
         os.dup2(stderr, 2)
         logs._own_log = None
+        logs._handler.setFormatter(logs._Console())
 
 
 def test_a_process_without_a_progress_file_reports_nothing(tmp_path):

@@ -73,13 +73,15 @@ def results(tmp_path) -> Folder:
     return Folder(tmp_path)
 
 
+# Of a line in a log.
+TIME = "2026-11-28T12:00:00+0000"
 HALF = {"done": 325, "total": 650, "epoch": 3, "epochs": 5, "loss": 0.41234, "seconds_left": 33.0}
 
 
 def test_each_state_is_told_from_the_files(results):
     results.finish("1")
     results.report("2", **HALF)
-    results.log("3", "starting\nerror: train: the first\nTraceback\nerror: train: the last\nmore\n")
+    results.log("3", f"starting\n{TIME} ERROR train: the first\nTraceback\n{TIME} ERROR train: the last\nmore\n")
     assert results.states() == {"1": "done", "2": "running", "3": "failed", "4": "waiting"}
     counts, table = format_status(look(results.workflow)).split("\n\n")
     # The path of the folder decides where the lines break.
@@ -112,19 +114,19 @@ def test_a_job_on_another_machine_is_running_while_its_file_is_touched(results):
 def test_a_failed_job_shows_the_error_of_its_log_or_of_its_progress_file(results):
     results.report("2", state="failed", error="the reason")
     assert look(results.workflow).runs[1].error == "error: the reason"
-    results.log("2", "error: train: in full\n")
+    results.log("2", f"{TIME} ERROR train: in full\n")
     assert look(results.workflow).runs[1].error == "error: train: in full"
 
 
 def test_jobs_that_failed_before_the_running_invocation_began_wait_again(results):
     results.report("2", state="failed", error="the reason")
-    results.log("3", "error: train: old\n")
+    results.log("3", f"{TIME} ERROR train: old\n")
     assert results.states()["2"] == results.states()["3"] == "failed"
     time.sleep(0.02)
     lock = lock_results(results.folder / "results")
     try:
         assert results.states()["2"] == results.states()["3"] == "waiting"
-        results.log("3", "error: train: new\n")
+        results.log("3", f"{TIME} ERROR train: new\n")
         assert results.states()["3"] == "failed" and look(results.workflow).invocation.startswith("process ")
     finally:
         os.close(lock)
@@ -168,7 +170,7 @@ def test_features_and_downloads_that_run_are_named_before_the_rows(results):
 def test_lines_fit_into_80_columns_whatever_the_names_and_errors(results):
     results.rows({"r" * 64: {"trainable_layers": "all"}, "x": {}})
     results.report("r" * 64, **HALF)
-    results.log("x", "error: " + "long words " * 40 + "\n")
+    results.log("x", f"{TIME} ERROR " + "long words " * 40 + "\n")
     for line in [*format_status(look(results.workflow)).splitlines(), *map(format_change, look(results.workflow).runs)]:
         assert len(line) <= 80 or str(results.folder) in line, line
 
@@ -186,7 +188,7 @@ def test_many_seeds_are_a_line_a_row(results):
 def test_thousands_of_runs_are_summed_up(results):
     workflow = results.rows({f"r{i}": {"trainable_layers": "all"} for i in range(1000)}, (1, 2, 3, 4, 5))
     results.report("r7", 3, **HALF)
-    results.log("r9", "error: train: it broke\n", 2)
+    results.log("r9", f"{TIME} ERROR train: it broke\n", 2)
     lines = format_status(look(workflow)).splitlines()
     assert len(lines) < 12 and "and 4998 more runs; --row ID shows some, --json shows all" in lines
     assert [line.split()[:3] for line in lines if line.startswith("r") and line[1].isdigit()] == [

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..common.logs import logger
 from .errors import InputError
 
 # Names of environment variables.
@@ -213,7 +213,7 @@ def take_gpu(
     the same GPU.
 
     Args:
-        say: called with what the job waits for, when that changes; default: print to standard error.
+        say: called with what the job waits for, when that changes; default: log it.
         pause: seconds between two checks whether other programs still use the GPUs.
         start_cuda: called while another job holds the only GPU, if that has room for both, so that CUDA has started
             when the GPU becomes free.
@@ -223,7 +223,7 @@ def take_gpu(
     Raises:
         InputError: as `lock_folder`.
     """
-    say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+    say = say or logger.info
     gpus = visible_gpus()
     if not gpus:
         return None

@@ -1,4 +1,6 @@
-"""A job's log: standard error goes to a file; the console remains available for progress bars and the final line.
+"""Messages, and a job's log: standard error goes to a file; the console remains for progress bars and the final line.
+
+In a log, each message has a time and a level. What libraries print, also those in C, is there as they print it.
 
 The log also shows which job owns the outputs. Each job creates a new file under the log's name. A job that is still
 alive after its invocation was killed, and whose outputs a newer job now writes, finds another file under that name. It
@@ -6,6 +8,7 @@ then stops before it writes a result.
 """
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -14,6 +17,36 @@ from typing import Any, TextIO
 
 from .errors import Superseded
 from .unfinished_files import remove_abandoned, unfinished_path
+
+logger = logging.getLogger("gpt2_ablations")
+
+
+class _Console(logging.Formatter):
+    """Messages for a person: `error: MESSAGE`, `warning: MESSAGE`, or the message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + super().format(record)
+
+
+class _StandardError(logging.StreamHandler):
+    """Writes to what is standard error at the time."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: object) -> None:
+        pass
+
+
+_handler = _StandardError()
+_handler.setFormatter(_Console())
+logger.addHandler(_handler)
+logger.setLevel(logging.INFO)
+logger.propagate = False
+logging.raiseExceptions = False  # a closed terminal does not stop a job
 
 _own_log: Path | None = None
 _console: TextIO | None = None
@@ -47,6 +80,7 @@ def log_to(path: str | Path) -> TextIO:
     os.dup2(log, 2)
     os.close(log)
     sys.stderr = io.TextIOWrapper(_Log(2, "w", closefd=False), errors="backslashreplace", write_through=True)
+    _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     _own_log = path.absolute()
     return console
 

@@ -119,8 +119,9 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        printed = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "print"
-        return ast.Pass() if text or printed else self.generic_visit(node)
+        called = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+        said = called == "print" or called.startswith("logger.")
+        return ast.Pass() if text or said else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if isinstance(node.exc, ast.Call):

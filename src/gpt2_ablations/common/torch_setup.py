@@ -5,10 +5,10 @@ import ctypes
 import gc
 import os
 import platform
-import sys
 
 import torch
 
+from ..common.logs import logger
 from .errors import InputError
 from .gpus import release_gpu, take_gpu, visible_gpus
 from .hardware import processor_name, short_device_name
@@ -65,7 +65,7 @@ def select_device(name: str) -> torch.device:
         found = ", ".join(device for device, there in available.items() if there)
         raise InputError(f"device is '{name}', which this machine does not have; allowed here: auto, {found}")
     if name == "mps":
-        print("warning: results on mps have not been compared with those of the reference", file=sys.stderr)
+        logger.warning("results on mps have not been compared with those of the reference")
     return torch.device(name)
 
 

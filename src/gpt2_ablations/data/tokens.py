@@ -1,6 +1,5 @@
 """Texts as token ids: the tokenizer, tokenized splits and their file, and the positions that a row computes."""
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_whole
+from ..common.logs import logger
 from ..settings.config import Config
 from ..settings.constants import PAD_TOKEN, SPLITS, VOCABULARY_SIZE
 from ..settings.experiment import Experiment
@@ -68,7 +68,7 @@ def tokenize(config: Config) -> None:
     splits = tokenize_splits({name: read_split(paths.split(name)) for name in SPLITS}, encode)
     save_tokens(splits, paths.tokens, {MADE_FROM: tokens_made_from(config) or ""})
     longest = ", ".join(f"{name} {int(split.lengths.max())}" for name, split in splits.items())
-    print(f"longest example in tokens: {longest}", file=sys.stderr)
+    logger.info(f"longest example in tokens: {longest}")
 
 
 def load_tokenizer(name: str, folder: str | Path) -> Encode:
@@ -241,4 +241,4 @@ def report_cut_examples(tokens: dict[str, TokenizedSplit], context: int | None) 
     for name, split in tokens.items():
         cut = 0 if context is None else int((split.lengths > context).sum())
         if cut:
-            print(f"{cut} of {len(split.labels)} {name} examples are cut to {context} tokens", file=sys.stderr)
+            logger.info(f"{cut} of {len(split.labels)} {name} examples are cut to {context} tokens")

@@ -6,7 +6,6 @@ and the settings that it was made with. A training with other settings starts fr
 """
 
 import json
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_whole
+from ..common.logs import logger
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..runs.result import Step
 
@@ -66,7 +66,7 @@ class Checkpoint:
                     keys = sorted(
                         k for k in settings.keys() | self._settings if settings.get(k) != self._settings.get(k)
                     )
-                    print(f"{self.path}: made with other settings ({', '.join(keys)}); not used", file=sys.stderr)
+                    logger.info(f"{self.path}: made with other settings ({', '.join(keys)}); not used")
                     return None
                 state = TrainingState(
                     epoch=int(metadata["epoch"]),
@@ -78,9 +78,9 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except _DAMAGED as error:
-            print(f"{self.path}: damaged ({' '.join(str(error).split())}); not used", file=sys.stderr)
+            logger.info(f"{self.path}: damaged ({' '.join(str(error).split())}); not used")
             return None
-        print(f"resuming after epoch {state.epoch}, from {self.path}", file=sys.stderr, flush=True)
+        logger.info(f"resuming after epoch {state.epoch}, from {self.path}")
         return state
 
     def is_due(self, size: int) -> bool:
@@ -104,7 +104,7 @@ class Checkpoint:
                 for tensor in state.tensors.values():
                     write_tensor(file, tensor)
         except InputError as error:
-            print(f"warning: {error}; training continues without this checkpoint", file=sys.stderr, flush=True)
+            logger.warning(f"{error}; training continues without this checkpoint")
         self._last = time.perf_counter()
         self._cost = self._last - started
 

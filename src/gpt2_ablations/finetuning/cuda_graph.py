@@ -4,11 +4,12 @@ A training step is hundreds of kernels of a few microseconds each, which take lo
 Source: https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/
 """
 
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from ..common.logs import logger
 
 # Calls before the recording: libraries initialise in the first one, and memory is allocated.
 WARM_UP = 2
@@ -66,4 +67,4 @@ class GraphedUpdate:
             self.graph = graph
         except RuntimeError as error:
             self.result = None
-            print(f"note: continuing without a CUDA graph: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+            logger.info(f"note: continuing without a CUDA graph: {' '.join(str(error).split())[:200]}")

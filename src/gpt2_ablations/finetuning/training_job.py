@@ -1,6 +1,5 @@
 """The job that trains: it finetunes a row with one seed and writes the run."""
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from ..common.errors import InputError
 from ..common.hardware import peak_host_memory_mb
 from ..common.hashing import weights_digest
+from ..common.logs import logger
 from ..common.torch_setup import device_name, peak_device_memory_mb, release_device, set_up_torch, take_device
 from ..data.tokens import context_positions, load_tokens, report_cut_examples
 from ..gpt2.weights import open_weights
@@ -186,8 +186,7 @@ def _saved_model(config: Config, experiment: Experiment, seed: int, row: str, co
 
 def _warn_about_ignored_labels(experiment: Experiment) -> None:
     if experiment.ignore_index in CLASSES:
-        print(
-            f"warning: ignore_index {experiment.ignore_index} is a label: examples with this label do not count for the"
-            f" loss; {NO_IGNORE_INDEX} ignores none",
-            file=sys.stderr,
+        logger.warning(
+            f"ignore_index {experiment.ignore_index} is a label: examples with this label do not count for the loss;"
+            f" {NO_IGNORE_INDEX} ignores none"
         )

@@ -1,10 +1,10 @@
 """The progress of a training: lines in its log, and the job's progress file."""
 
 import math
-import sys
 import time
 
 from ..common import progress
+from ..common.logs import logger
 from ..common.text import duration
 from ..runs.result import Step
 from ..settings.constants import EVALUATION_BATCHES
@@ -43,7 +43,7 @@ class TrainingLog:
     def _say(self, text: str, done: int) -> None:
         left = progress.seconds_left(time.monotonic() - self._started, done - self._first_step, self.steps - done)
         rest = f"; {duration(left)} left" if left else ""
-        print(text + rest, file=sys.stderr, flush=True)
+        logger.info(text + rest)
 
     def _figures(self, history: list[Step]) -> dict:
         """The current epoch and step, with the last loss and accuracies that have been copied from the device."""

@@ -4,7 +4,6 @@ The training loop defines what an update computes; a strategy, chosen once, call
 compute smaller micro-batches from the moment that the device's memory was too small.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError
+from ..common.logs import logger
 from ..gpt2.model import PackedLayout
 from ..settings.experiment import Experiment
 from .batches import FixedShape, ModelInputs, fixed_shape
@@ -80,11 +80,9 @@ class ComputeSizes:
         self.evaluation_tokens //= 2
         for free in self.on_halving:
             free()
-        print(
-            f"warning: device {self.device} has too little memory: continuing with micro_batch_size"
-            f" {self.micro_batch_size}; set it in the configuration to start with it",
-            file=sys.stderr,
-            flush=True,
+        logger.warning(
+            f"device {self.device} has too little memory: continuing with micro_batch_size {self.micro_batch_size}; set"
+            " it in the configuration to start with it"
         )
         return self.retry_smaller(compute, step)
 

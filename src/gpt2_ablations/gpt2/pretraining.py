@@ -1,7 +1,6 @@
 """Pretrains the demo's miniature GPT-2 models: next-token prediction on generated conversations, for seconds."""
 
 import math
-import sys
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..common.files import write_whole
+from ..common.logs import logger
 from ..data.demo_language import generate_pretraining_text
 from ..settings.constants import VOCABULARY_SIZE
 from ..settings.models import ModelConfig
@@ -58,7 +58,7 @@ def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> t
     _initialise(language_model, generator)
     losses = _train(language_model, streams.view(steps, BATCH_SIZE, -1))
     first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
-    print(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after", file=sys.stderr)
+    logger.info(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after")
     with write_whole(path) as partial:
         partial.write_bytes(save(_weights_file(language_model, model, tokens, generator), metadata={"format": "pt"}))
     return first, last

@@ -1,6 +1,5 @@
 """Prediction: classifies texts with a saved model. The logits are those of the training run, within 1e-5."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError
+from ..common.logs import logger
 from ..common.torch_setup import set_up_torch, take_device
 from ..data.tokens import Encode, TokenizedSplit, attend, load_tokenizer
 from ..finetuning.batches import hidden_inputs, token_inputs
@@ -108,7 +108,7 @@ class Predictor:
                 predicted = int(pair[1] > pair[0])
                 yield Prediction(text, self.saved.labels[predicted], shares[predicted], (pair[0], pair[1]))
         if self.n_cut:
-            print(f"texts cut to {self.saved.context} tokens, as in training: {self.n_cut}", file=sys.stderr)
+            logger.info(f"texts cut to {self.saved.context} tokens, as in training: {self.n_cut}")
 
     def logits(self, examples: list[list[int]]) -> Tensor:
         """Return the logits of examples, [N, 2] on the device.

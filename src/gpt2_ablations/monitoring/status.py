@@ -253,9 +253,10 @@ def _number_or_none(value: Any) -> float | None:
 
 
 def _last_error(log: Path) -> str | None:
-    """The last line of a log that begins with `error: `."""
+    """The last error in a log."""
     with suppress(OSError), open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_END_BYTES))
         lines = file.read().decode("utf-8", errors="replace").replace("\r", "\n").splitlines()
-        return next((printable(line) for line in reversed(lines) if line.startswith("error: ")), None)
+        errors = [line.partition(" ERROR ")[2] for line in lines]
+        return next((printable(f"error: {error}") for error in reversed(errors) if error), None)
     return None

@@ -6,7 +6,6 @@ is not fetched again.
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from filelock import FileLock
 from ...common.errors import InputError
 from ...common.files import cannot_be_written, write_whole
 from ...common.hashing import sha256_of
+from ...common.logs import logger
 from .archives import LIMIT, check_beginning, read_messages
 from .sources import SourceError, check_sha256, is_local, join_source, local_file, printable_source, scheme_of
 
@@ -131,7 +131,7 @@ def _fetch(
                     except SourceError as error:
                         failures.append(f"{printable_source(source)}: {error}")
                         if len(failures) < len(sources):
-                            print(f"{setting}: {failures[-1]}; trying the next source", file=sys.stderr)
+                            logger.info(f"{setting}: {failures[-1]}; trying the next source")
             finally:
                 lock.unlink(missing_ok=True)  # before the release: a waiting process then locks a new file
     except OSError as error:
