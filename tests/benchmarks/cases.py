@@ -27,7 +27,7 @@ from gpt2_ablations.finetuning.features import Features, extract, lay_out_featur
 from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.planning.costs import Cost, Lengths, feature_cost, read_lengths, training_cost
-from gpt2_ablations.planning.machine_speed import estimated_seconds, measure_speed, start_up_seconds
+from gpt2_ablations.planning.machine_speed import START_UP_SECONDS, estimated_seconds, measure_speed
 from gpt2_ablations.runs.result import Step
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
@@ -81,7 +81,7 @@ def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> fl
 def estimate(*costs: Cost, start_ups: int = 0) -> float:
     """The seconds that `plan` would estimate for some jobs on this machine now."""
     speed = measure_speed(torch.get_num_threads(), "cpu", "float32")
-    return sum(estimated_seconds(cost, speed) for cost in costs) + start_ups * start_up_seconds(speed)
+    return sum(estimated_seconds(cost, speed) for cost in costs) + start_ups * START_UP_SECONDS
 
 
 def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from gpt2_ablations.planning.resources import Resources, feature_resources, read_data_size, training_resources
+from gpt2_ablations.planning.costs import feature_cost, read_lengths, training_cost
+from gpt2_ablations.planning.resources import Resources, job_resources
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
@@ -106,11 +107,11 @@ def write_tokens(path: Path, examples: dict[str, int]) -> None:
 
 
 def resources_of(case: Case, config: Config, tokens: Path, gpu: bool) -> Resources:
-    model, size = case.model(), read_data_size(tokens)
+    model, lengths = case.model(), read_lengths(tokens)
     if case.command == "train":
-        return training_resources(case.experiment, model, config, size, gpu, THREADS)
+        return job_resources(training_cost(case.experiment, model, config, lengths), gpu, THREADS)
     spec = feature_spec(case.experiment, model, SEED, config.precision)
-    return feature_resources(spec, model, config, size, gpu, THREADS)
+    return job_resources(feature_cost(spec, model, config, lengths), gpu, THREADS)
 
 
 def run_case(name: str, folder: Path) -> dict:
