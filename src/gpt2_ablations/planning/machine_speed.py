@@ -34,11 +34,12 @@ class Overhead:
     block_pass: float
 
 
-# TODO
-CPU = Overhead(step=2.2e-3, further_block=1.3e-3, block_pass=3e-3)
-# From the rows in tests/benchmarks/RESULTS.md: a step is a CUDA graph.
+# `python -m tests.benchmarks.overheads` gave 2.2 to 4.3, 0.5 to 2.8 and 1.6 to 3.3 ms, and 3.1 to 4.1 s for imports, on
+# busy cores of an AMD EPYC. Idle ones take less: with these numbers the demo's estimate is 1.1 times what it took there.
+CPU = Overhead(step=1.5e-3, further_block=1e-3, block_pass=1.5e-3)
+START_UP_SECONDS = 3.0
+# From rows 1, 4, 5 and 14 in tests/benchmarks/RESULTS.md, less their estimated products and traffic.
 CUDA = Overhead(step=0.5e-3, further_block=0.4e-3, block_pass=0.5e-3)
-START_UP_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
