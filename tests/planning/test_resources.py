@@ -21,7 +21,8 @@ from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.schema.yaml_files import load_yaml
-from tests.benchmarks.resources import CASES, resources_of, write_tokens
+from tests.benchmarks.inputs import write_tokens
+from tests.benchmarks.resources import CASES, resources_of
 from tests.conftest import CHECKOUT
 
 MEASURED = json.loads((CHECKOUT / "tests/benchmarks/resources.json").read_text())

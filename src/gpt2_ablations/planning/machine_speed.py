@@ -35,7 +35,7 @@ class Overhead:
 
 
 # `python -m tests.benchmarks.overheads` gave 2.2 to 4.3, 0.5 to 2.8 and 1.6 to 3.3 ms, and 3.1 to 4.1 s for imports, on
-# busy cores of an AMD EPYC. Idle ones take less: with these numbers the demo's estimate is 1.1 times what it took there.
+# busy cores of an AMD EPYC. Idle ones take less: with these, the demo is estimated at 1.1 times what it took there.
 CPU = Overhead(step=1.5e-3, further_block=1e-3, block_pass=1.5e-3)
 START_UP_SECONDS = 3.0
 # From rows 1, 4, 5 and 14 in tests/benchmarks/RESULTS.md, less their estimated products and traffic.

@@ -117,19 +117,6 @@ def _obstacles(plan: Plan) -> str:
         if needed > free:
             lines.append(
                 f"Does not fit: {folder} needs {file_size(needed - free)} more disk space; set results (or HF_HOME, for"
-                " downloads) to a larger disk, or select fewer rows" + _first_rows_that_fit(plan, needed, free)
+                " downloads) to a larger disk, or select fewer rows."
             )
     return "\n".join(paragraph(line, "  ") for line in lines)
-
-
-def _first_rows_that_fit(plan: Plan, needed: int, free: int) -> str:
-    """Which rows, from the table's end, must be left out so that the others fit."""
-    left_out = []
-    for row in reversed(plan.rows):
-        if needed <= free:
-            break
-        needed -= row.features_bytes
-        left_out.append(row.row)
-    if needed > free or len(left_out) == len(plan.rows):
-        return "."
-    return f" (it fits without row{'s' * (len(left_out) > 1)} {listed(left_out[::-1])})."
