@@ -48,8 +48,8 @@ def _will_run(jobs: Mapping[str, int]) -> str:
 def _is_long(workflow: Workflow, rows: Sequence[str]) -> bool:
     """Whether one run of each row, with the features that are missing, may take minutes."""
     seed = workflow.config.seeds[0]
-    specs = {workflow.feature_spec(row, seed) for row in rows} - {None}
-    missing = [s for s in specs if s and not Path(workflow.feature_file(s)).is_file()]
+    specs = {spec for row in rows if (spec := workflow.feature_spec(row, seed))}
+    missing = [spec for spec in specs if not Path(workflow.feature_file(spec)).is_file()]
     flops = sum(workflow.training_cost(row).flops for row in rows)
     flops += sum(workflow.feature_cost(spec).flops for spec in missing)
     return flops > (LONG_FLOPS_ON_GPUS if workflow.machine_gpus() else LONG_FLOPS)
