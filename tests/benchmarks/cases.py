@@ -27,9 +27,10 @@ from gpt2_ablations.finetuning.features import Features, extract, lay_out_featur
 from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.planning.costs import Cost, Lengths, feature_cost, read_lengths, training_cost
-from gpt2_ablations.planning.machine_speed import estimated_seconds, measure_speed, start_up_seconds
+from gpt2_ablations.planning.machine_speed import START_UP_SECONDS, estimated_seconds, measure_speed
 from gpt2_ablations.runs.result import Step
 from gpt2_ablations.settings.config import Config, load_config
+from gpt2_ablations.settings.constants import EVALUATION_BATCHES, PAD_TOKEN
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import ModelConfig, load_models
@@ -42,8 +43,8 @@ CPU = torch.device("cpu")
 REPEATS = 3
 # The first steps evaluate and allocate memory; the hundreds of others of a row do neither.
 WARM_UP_STEPS, MEASURED_STEPS = 5, 5
-# The reference evaluates 80 examples at each of 13 steps and after each epoch, and all examples at the end.
-STEPS, EVALUATED_EXAMPLES = 650, 13 * 80 + 5 * 80 + 1040 + 149 + 300
+# The reference evaluates batches of two splits at each of 13 steps and after each epoch, and all examples at the end.
+STEPS, EVALUATED_EXAMPLES = 650, (13 + 5) * 2 * 8 * EVALUATION_BATCHES + 1040 + 149 + 300
 
 
 def models() -> dict[str, ModelConfig]:
@@ -81,13 +82,7 @@ def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> fl
 def estimate(*costs: Cost, start_ups: int = 0) -> float:
     """The seconds that `plan` would estimate for some jobs on this machine now."""
     speed = measure_speed(torch.get_num_threads(), "cpu", "float32")
-    return sum(estimated_seconds(cost, speed) for cost in costs) + start_ups * start_up_seconds(speed)
-
-
-def block_flops(model: ModelConfig, n_tokens: int, length: int) -> float:
-    """One block, forward: its four projections, and attention over the full square."""
-    c = model.n_embd
-    return n_tokens * (24 * c * c + 4 * length * c)
+    return sum(estimated_seconds(cost, speed) for cost in costs) + start_ups * START_UP_SECONDS
 
 
 def first_examples(tokens: dict[str, TokenizedSplit], n: int) -> dict[str, TokenizedSplit]:
@@ -114,7 +109,6 @@ def features_case(name: str, experiment: Experiment, examples: int | None, n_lay
     seconds = median_seconds(
         lambda: [None for _ in extract(spec, model, layout, lambda: drawn, CPU, 2048)], REPEATS if examples else 1
     )
-    flops = sum(block_flops(model, int(length), int(length)) for length in layout.lengths) * spec.blocks
     remark = f"{len(layout.starts)} examples, {len(layout.lengths)} distinct"
     remark += f", {n_layer} of the blocks" if n_layer else ""
     peak = peak_host_memory_mb()
@@ -128,7 +122,7 @@ def features_case(name: str, experiment: Experiment, examples: int | None, n_lay
         "seconds": seconds,
         "estimated_seconds": estimate(cost),
         "mm_gflops": rate,
-        "gflops": flops / seconds / 1e9,
+        "gflops": cost.flops / seconds / 1e9,
         "remark": remark,
         "peak_mb": peak,
         "plain_seconds": plain and plain * len(layout.starts) / 8,
@@ -160,7 +154,7 @@ def plain_model_seconds(experiment: Experiment, model: ModelConfig) -> float:
 def plain_model(experiment: Experiment, model: ModelConfig):
     dimensions = Dimensions(model.n_layer, model.n_head, model.n_embd, model.n_positions)
     length = model.n_positions if experiment.context_length == "model_context_length" else 120
-    return build_model(experiment, dimensions, 123, None), torch.randint(0, 50256, (8, length))
+    return build_model(experiment, dimensions, 123, None), torch.randint(0, PAD_TOKEN, (8, length))
 
 
 def plain_step_seconds(experiment: Experiment, model: ModelConfig) -> float:

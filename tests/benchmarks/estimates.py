@@ -11,11 +11,9 @@ import json
 from pathlib import Path
 
 from gpt2_ablations.common.hardware import usable_cores
-from gpt2_ablations.planning.costs import feature_cost, read_lengths, training_cost
-from gpt2_ablations.planning.machine_speed import Speed, estimated_seconds, measure_speed, start_up_seconds
+from gpt2_ablations.planning.machine_speed import START_UP_SECONDS, Speed, estimated_seconds, measure_speed
 from gpt2_ablations.planning.workflow import Workflow, load_workflow
 from gpt2_ablations.runs.finished_runs import read_runs
-from gpt2_ablations.settings.feature_spec import feature_spec
 
 COLUMNS = ("row", "seed", "features s", "estimate", "training s", "estimate", "whole jobs s", "estimate", "ratio")
 
@@ -32,24 +30,22 @@ def job_seconds(workflow: Workflow, row: str, seed: int) -> float | None:
 
 def compare(workflow: Workflow) -> tuple[dict[int, Speed], list[dict]]:
     """The machine's speed by threads, and the estimated and measured times of each finished run."""
-    lengths, speeds, lines = read_lengths(workflow.paths.tokens), {}, []
+    speeds, lines = {}, []
     for row, runs in read_runs(workflow.config, workflow.selected).items():
-        experiment = workflow.experiments[row]
-        model = workflow.models[experiment.model_size]
-        threads = min(workflow.threads(experiment.model_size), usable_cores())
+        threads = min(workflow.threads(workflow.experiments[row].model_size), usable_cores())
         for run in runs:
             if threads not in speeds:
                 speeds[threads] = measure_speed(threads, "cpu", workflow.config.precision)
             speed = speeds[threads]
-            spec = feature_spec(experiment, model, run.seed, workflow.config.precision)
-            features = estimated_seconds(feature_cost(spec, model, workflow.config, lengths), speed) if spec else 0.0
-            training = estimated_seconds(training_cost(experiment, model, workflow.config, lengths), speed)
+            spec = workflow.feature_spec(row, run.seed)
+            features = estimated_seconds(workflow.feature_cost(spec), speed) if spec else 0.0
+            training = estimated_seconds(workflow.training_cost(row), speed)
             measured = json.loads((run.folder / "metrics.json").read_text())["seconds"]
             computed = measured["training"] + measured["evaluation"]
             whole = job_seconds(workflow, row, run.seed)
             estimate = features + training
             if whole is not None:
-                estimate += start_up_seconds(speed) * (2 if spec else 1)
+                estimate += START_UP_SECONDS * (2 if spec else 1)
             lines.append(
                 {
                     "row": row,

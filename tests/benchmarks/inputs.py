@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import torch
+import numpy as np
+from safetensors.numpy import save_file
 
 from gpt2_ablations.cli import main
-from gpt2_ablations.data.tokens import TokenizedSplit, save_tokens
+from gpt2_ablations.settings.constants import PAD_TOKEN
 from tests.conftest import CHECKOUT, SHARED, write_yaml
 
-SIZES = {"train": 1045, "validation": 149, "test": 300}
+ALL_EXAMPLES = {"train": 1045, "validation": 149, "test": 300}
 LONGEST, MEAN = 120, 31
 
 
@@ -28,17 +29,19 @@ def prepare(folder: Path) -> Path:
         for command in ("fetch-messages", "fetch-tokenizer", "split-messages", "tokenize"):
             assert main([command, "--config", *files]) == 0
     else:
-        save_tokens(generated_tokens(), tokens)
+        write_tokens(tokens, ALL_EXAMPLES)
     return results
 
 
-def generated_tokens() -> dict[str, TokenizedSplit]:
-    """Random tokens in examples with lengths like the real ones: 31 tokens on average, 120 at most."""
-    generator = torch.Generator().manual_seed(0)
-    splits = {}
-    for name, n in SIZES.items():
-        lengths = (torch.empty(n).exponential_(1 / MEAN, generator=generator).long() + 3).clamp(max=LONGEST)
+def write_tokens(path: Path, examples: dict[str, int]) -> None:
+    """Random tokens in examples with lengths like the real ones: 31 on average, 120 at most."""
+    random = np.random.default_rng(0)
+    tensors = {}
+    for name, number in examples.items():
+        lengths = np.clip(random.exponential(MEAN, number) + 3, 3, LONGEST).astype(np.int32)
         lengths[0] = LONGEST
-        ids = torch.randint(0, 50256, (int(lengths.sum()),), generator=generator)
-        splits[name] = TokenizedSplit(ids, lengths, torch.arange(n) % 2)
-    return splits
+        tensors[f"{name}.lengths"] = lengths
+        tensors[f"{name}.ids"] = random.integers(0, PAD_TOKEN, lengths.sum(), dtype=np.int32)
+        tensors[f"{name}.labels"] = (np.arange(number) % 2).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)

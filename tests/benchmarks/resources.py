@@ -19,19 +19,17 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
-from gpt2_ablations.planning.resources import Resources, feature_resources, read_data_size, training_resources
+from gpt2_ablations.planning.costs import feature_cost, read_lengths, training_cost
+from gpt2_ablations.planning.resources import Resources, job_resources
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import ModelConfig, load_models
+from tests.benchmarks.inputs import ALL_EXAMPLES, write_tokens
 from tests.conftest import CHECKOUT, environment, write_yaml
 
 SMALL, MEDIUM, XL = "gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-xl (1558M)"
-SEED, THREADS, LONGEST, MEAN = 123, 2, 120, 31
-ALL_EXAMPLES = {"train": 1045, "validation": 149, "test": 300}
+SEED, THREADS = 123, 2
 FEW_EXAMPLES = {"train": 16, "validation": 8, "test": 8}
 COLUMNS = (
     "case",
@@ -91,26 +89,12 @@ def _cases() -> dict[str, Case]:
 CASES = _cases()
 
 
-def write_tokens(path: Path, examples: dict[str, int]) -> None:
-    """Random tokens in examples with lengths like the real ones: 31 on average, 120 at most."""
-    random = np.random.default_rng(0)
-    tensors = {}
-    for name, number in examples.items():
-        lengths = np.clip(random.exponential(MEAN, number) + 3, 3, LONGEST).astype(np.int32)
-        lengths[0] = LONGEST
-        tensors[f"{name}.lengths"] = lengths
-        tensors[f"{name}.ids"] = random.integers(0, 50256, lengths.sum(), dtype=np.int32)
-        tensors[f"{name}.labels"] = (np.arange(number) % 2).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
-
-
 def resources_of(case: Case, config: Config, tokens: Path, gpu: bool) -> Resources:
-    model, size = case.model(), read_data_size(tokens)
+    model, lengths = case.model(), read_lengths(tokens)
     if case.command == "train":
-        return training_resources(case.experiment, model, config, size, gpu, THREADS)
+        return job_resources(training_cost(case.experiment, model, config, lengths), gpu, THREADS)
     spec = feature_spec(case.experiment, model, SEED, config.precision)
-    return feature_resources(spec, model, config, size, gpu, THREADS)
+    return job_resources(feature_cost(spec, model, config, lengths), gpu, THREADS)
 
 
 def run_case(name: str, folder: Path) -> dict:

@@ -23,12 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from gpt2_ablations.reports.figures import MOST_ROWS
+from gpt2_ablations.settings.constants import EVALUATE_EVERY
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT, environment, write_yaml
 
-TEST_EXAMPLES, STEPS_PER_EPOCH, EPOCHS, EVALUATE_EVERY = 300, 130, 5, 50
+TEST_EXAMPLES, STEPS_PER_EPOCH, EPOCHS = 300, 130, 5
 STEPS = ("dry run", "table", "compare", "interpret", "draw", "draw_rows")
 
 

@@ -12,7 +12,10 @@ import os, sys
 from gpt2_ablations.common.logs import log_to, logger
 if len(sys.argv) > 1:
     log_to(sys.argv[1])
-logger.info("loaded"); logger.warning("little memory"); os.write(2, b"from a library in C\\n"); logger.error("no such file")
+logger.info("loaded")
+logger.warning("little memory")
+os.write(2, b"from a library in C\\n")
+logger.error("no such file")
 """
 
 

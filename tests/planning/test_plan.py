@@ -3,23 +3,15 @@
 import pytest
 
 from gpt2_ablations.planning import plan as plan_module
-from gpt2_ablations.planning.machine_speed import Speed
+from gpt2_ablations.planning.machine_speed import START_UP_SECONDS, Overhead, Speed
 from gpt2_ablations.planning.plan import Plan, plan_invocation
 from gpt2_ablations.planning.resources import jobs_at_once
 from gpt2_ablations.planning.workflow import Workflow, make_workflow
 from gpt2_ablations.settings.schema.yaml_files import load_yaml
 from tests.conftest import CHECKOUT
 
-# Start-ups take 1.5 times 4 seconds each, more than everything else.
-FAST = Speed(
-    flops_per_second=1e15,
-    bytes_per_second=1e13,
-    seconds_per_step=0.0,
-    seconds_per_further_block=0.0,
-    seconds_per_pass=0.0,
-    draws_per_second=1e12,
-    import_seconds=4.0,
-)
+# Start-ups take more than everything else.
+FAST = Speed(flops_per_second=1e16, bytes_per_second=1e14, overhead=Overhead(0.0, 0.0, 0.0))
 JOBS = 19 + 11  # training runs and feature files
 
 
@@ -41,7 +33,7 @@ def planned(monkeypatch, tmp_path):
 def test_on_gpus_start_ups_count_beside_the_computing(planned, gpus):
     plan = planned(gpus)
     all_jobs = sum(row.training_seconds for row in plan.rows) + sum(file.seconds for file in plan.features)
-    start_ups = JOBS * 1.5 * FAST.import_seconds
+    start_ups = JOBS * START_UP_SECONDS
     assert all_jobs > start_ups > all_jobs / 2
     assert plan.seconds == pytest.approx((all_jobs - start_ups) / gpus + start_ups / jobs_at_once(gpus, 16))
 

@@ -2,27 +2,27 @@
 
 import itertools
 import json
-from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from gpt2_ablations.planning.resources import (
-    EXPECTED_SIZE,
-    DataSize,
-    feature_resources,
-    job_threads,
-    jobs_at_once,
-    read_data_size,
+from gpt2_ablations.planning.costs import (
+    Lengths,
+    expected_lengths,
+    feature_cost,
+    read_lengths,
     trained_parameters,
-    training_resources,
+    training_cost,
 )
+from gpt2_ablations.planning.resources import job_resources, job_threads, jobs_at_once
 from gpt2_ablations.planning.workflow import make_workflow
 from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import load_models
 from gpt2_ablations.settings.schema.yaml_files import load_yaml
-from tests.benchmarks.resources import CASES, resources_of, write_tokens
+from tests.benchmarks.inputs import write_tokens
+from tests.benchmarks.resources import CASES, resources_of
 from tests.conftest import CHECKOUT
 
 MEASURED = json.loads((CHECKOUT / "tests/benchmarks/resources.json").read_text())
@@ -32,16 +32,18 @@ SIZES = list(MODELS)
 
 
 ROW_1 = Experiment()
+EXPECTED = expected_lengths()
 
 
-def training(experiment: Experiment = ROW_1, size: DataSize = EXPECTED_SIZE, gpu: bool = False, **config):
-    changed = CONFIG.model_copy(update=config)
-    return training_resources(experiment, MODELS[experiment.model_size], changed, size, gpu, 4)
-
-
-def extraction(experiment: Experiment = ROW_1, size: DataSize = EXPECTED_SIZE, gpu=False, **config):
+def training(experiment: Experiment = ROW_1, gpu: bool = False, **config):
     model, changed = MODELS[experiment.model_size], CONFIG.model_copy(update=config)
-    return feature_resources(feature_spec(experiment, model, 1, "float32"), model, changed, size, gpu, 4)
+    return job_resources(training_cost(experiment, model, changed, EXPECTED), gpu, 4)
+
+
+def extraction(experiment: Experiment = ROW_1, lengths: Lengths = EXPECTED, **config):
+    model, changed = MODELS[experiment.model_size], CONFIG.model_copy(update=config)
+    spec = feature_spec(experiment, model, 1, "float32")
+    return job_resources(feature_cost(spec, model, changed, lengths), False, 4)
 
 
 @pytest.mark.parametrize("measured", [m for m in MEASURED if m["peak_mb"]], ids=lambda measured: measured["case"])
@@ -110,8 +112,8 @@ def test_each_retry_doubles_memory_and_time():
 
 def test_features_on_disk_are_as_large_as_the_file():
     # 1,494 texts of 120 positions of 768 numbers.
-    size = replace(EXPECTED_SIZE, longest=120)
-    assert extraction(size=size).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
+    texts = np.full(1494, 120)
+    assert extraction(lengths=Lengths(texts, texts, texts, texts)).disk_mb == -(-1494 * 120 * 768 * 4 // 2**20) + 1
 
 
 def test_the_trained_parameters_are_the_reference_s():
@@ -127,13 +129,13 @@ def test_the_trained_parameters_are_the_reference_s():
     }
 
 
-def test_the_data_size_is_expected_until_the_data_is_tokenized(tmp_path):
-    assert read_data_size(tmp_path / "none") == EXPECTED_SIZE
+def test_the_lengths_are_expected_until_the_data_is_tokenized(tmp_path):
+    assert not read_lengths(tmp_path / "none").known
     (tmp_path / "empty").touch()
-    assert read_data_size(tmp_path / "empty") == EXPECTED_SIZE
+    assert not read_lengths(tmp_path / "empty").known
     write_tokens(tmp_path / "tokens", {"train": 20, "validation": 3, "test": 4})
-    found = read_data_size(tmp_path / "tokens")
-    assert (found.texts, found.training_texts, found.longest) == (27, 20, 120)
+    found = read_lengths(tmp_path / "tokens")
+    assert found.known and (len(found.distinct), len(found.train), found.train.max()) == (27, 20, 120)
 
 
 def test_threads_leave_every_gpu_its_job_and_one_that_starts_up():

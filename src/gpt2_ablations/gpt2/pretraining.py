@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from ..common.files import write_whole
 from ..common.logs import logger
 from ..data.demo_language import generate_pretraining_text
-from ..settings.constants import VOCABULARY_SIZE
+from ..settings.constants import PRETRAINING_BATCH_SIZE, PRETRAINING_STEPS, VOCABULARY_SIZE
 from ..settings.models import ModelConfig
 from .model import Block, packed_layout
 
-STEPS = 400
 WARM_UP_STEPS = 20
 DECAY = 0.3  # the fraction of the steps, at the end, over which the learning rate falls to zero
-BATCH_SIZE = 8
 LEARNING_RATE = 1.2e-2
 # Small weights let the reference's small learning rate change much, whatever head a seed draws.
 WEIGHT_DECAY = 0.5
@@ -46,17 +44,17 @@ class LanguageModel(nn.Module):
         return self.ln_f(x) @ self.wte.weight.t()
 
 
-def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = STEPS) -> tuple[float, float]:
+def pretrain(model: ModelConfig, path: Path, seed: int, steps: int = PRETRAINING_STEPS) -> tuple[float, float]:
     """Pretrain a miniature and write its weights; the same seed and number of threads give the same file.
 
     Returns: the loss of the first batch and the mean loss of the last ten.
     """
     generator = torch.Generator().manual_seed(seed)
-    streams = torch.tensor(generate_pretraining_text(steps * BATCH_SIZE, model.n_positions + 1, seed))
+    streams = torch.tensor(generate_pretraining_text(steps * PRETRAINING_BATCH_SIZE, model.n_positions + 1, seed))
     tokens, streams = streams.unique(return_inverse=True)
     language_model = LanguageModel(model, len(tokens))
     _initialise(language_model, generator)
-    losses = _train(language_model, streams.view(steps, BATCH_SIZE, -1))
+    losses = _train(language_model, streams.view(steps, PRETRAINING_BATCH_SIZE, -1))
     first, last = losses[0], sum(losses[-10:]) / len(losses[-10:])
     logger.info(f"pretrained for {steps} steps: loss {first:.2f} before, {last:.2f} after")
     with write_whole(path) as partial:

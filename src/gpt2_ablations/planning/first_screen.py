@@ -1,27 +1,20 @@
-"""The text that an invocation prints first. Nothing large is imported, unless the invocation will take long."""
+"""The text that an invocation prints first. Nothing large is imported."""
 
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from ..common.source_code import PACKAGE
 from ..common.text import counted, file_size, listed, paragraph
 from ..data.download.needed_files import needed_files
 from ..settings.rows import pretrained_models
 from .workflow import Workflow
 
-# More FLOPs than this may take minutes, on the processor or on a GPU. Then the whole plan is worth its own time, which
-# is about twelve seconds with a GPU.
+# More FLOPs than this may take minutes, on the processor or on a GPU.
 LONG_FLOPS, LONG_FLOPS_ON_GPUS = 3e13, 1e15
-MOST_SECONDS_FOR_A_PLAN = 120
 
 
 def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
-    """What will run, what will be downloaded, and the command that shows the progress; the whole plan if it takes long.
+    """What will run, what will be downloaded, and the commands that show the progress and, before long work, the plan.
 
     Args:
         jobs: how many jobs of each rule Snakemake will run.
@@ -31,19 +24,19 @@ def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str
     done = sum(Path(file).is_file() for file in runs)
     selected = f"{counted(len(workflow.selected), 'row')}, {counted(len(runs), 'run')} ({done} done)"
     lines = [paragraph(f"{selected}. {_will_run(jobs)}", "  ")]
-    whole = _whole_plan(workflow, rows) if workflow.local and _is_long(workflow, rows) else None
-    if whole is None and any(rule.startswith("fetch_") for rule in jobs):
+    if any(rule.startswith("fetch_") for rule in jobs):
         used = pretrained_models(workflow.selected) if "fetch_weights" in jobs else []
         files = needed_files(workflow.config, workflow.models, used)
         missing = [file for file in files if file.download_bytes]
         names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in missing]
         lines.append(paragraph(f"Downloads: {listed(names) or 'none'}.", "  "))
+    # A command has a line of its own, of any length, so that it can be copied.
+    config = shlex.quote(str(workflow.paths.config))
+    if workflow.local and _is_long(workflow, rows):
+        lines.append(f"To estimate time, memory and disk space:\n  python -m gpt2_ablations plan --config {config}")
     if "train" in jobs or "extract_features" in jobs:
-        # The command has a line of its own, of any length, so that it can be copied.
-        config = shlex.quote(str(workflow.paths.config))
         lines.append(f"To follow the progress:\n  python -m gpt2_ablations status --watch --config {config}")
-    short = "\n".join(lines)
-    return short if whole is None else f"{whole}\n{short}"
+    return "\n".join(lines)
 
 
 def _will_run(jobs: Mapping[str, int]) -> str:
@@ -53,35 +46,10 @@ def _will_run(jobs: Mapping[str, int]) -> str:
 
 
 def _is_long(workflow: Workflow, rows: Sequence[str]) -> bool:
-    if not rows:
-        return False
-    # Imported when needed: jobs read this module too.
-    from .costs import feature_cost, read_lengths, training_cost
-
-    long = LONG_FLOPS_ON_GPUS if workflow.machine_gpus() else LONG_FLOPS
-    lengths, flops, seen = read_lengths(workflow.paths.tokens), 0.0, set()
-    for row in rows:
-        experiment = workflow.experiments[row]
-        model = workflow.models[experiment.model_size]
-        flops += training_cost(experiment, model, workflow.config, lengths).flops
-        for file in workflow.feature_files(row, workflow.config.seeds[0]):
-            if file not in seen and not Path(file).is_file():
-                seen.add(file)
-                flops += feature_cost(workflow.spec(Path(file).stem), model, workflow.config, lengths).flops
-        if flops > long:
-            return True
-    return False
-
-
-def _whole_plan(workflow: Workflow, rows: Sequence[str]) -> str | None:
-    """The output of `python -m gpt2_ablations plan` for some rows, from its own process; None if that fails."""
-    command = [sys.executable, "-m", "gpt2_ablations", "plan", "--config", str(workflow.paths.config)]
-    if set(rows) != workflow.selected.keys():
-        command += ["--row", *rows]
-    variables = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=MOST_SECONDS_FOR_A_PLAN, check=True
-        )
-        return done.stdout
-    return None
+    """Whether one run of each row, with the features that are missing, may take minutes."""
+    seed = workflow.config.seeds[0]
+    specs = {spec for row in rows if (spec := workflow.feature_spec(row, seed))}
+    missing = [spec for spec in specs if not Path(workflow.feature_file(spec)).is_file()]
+    flops = sum(workflow.training_cost(row).flops for row in rows)
+    flops += sum(workflow.feature_cost(spec).flops for spec in missing)
+    return flops > (LONG_FLOPS_ON_GPUS if workflow.machine_gpus() else LONG_FLOPS)

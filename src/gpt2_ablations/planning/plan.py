@@ -9,14 +9,12 @@ from ..common.gpus import gpu_memory_mb
 from ..common.hardware import machine_memory_mb, usable_cores
 from ..common.torch_setup import select_device
 from ..data.download.needed_files import Needed, needed_files
-from ..gpt2.pretraining import BATCH_SIZE, STEPS
 from ..runs.finished_runs import Runs, read_runs
-from ..settings.feature_spec import FeatureSpec, feature_spec
-from ..settings.models import ModelConfig
+from ..settings.feature_spec import FeatureSpec
 from ..settings.rows import pretrained_models
-from .costs import Cost, Lengths, feature_cost, read_lengths, training_cost
-from .machine_speed import Speed, estimated_seconds, measure_speed, start_up_seconds
-from .memory_fit import Machine, MemoryShortage, memory_shortage, row_resources
+from .costs import pretraining_cost
+from .machine_speed import START_UP_SECONDS, Speed, estimated_seconds, measure_speed
+from .memory_fit import Machine, memory_shortage
 from .resources import jobs_at_once
 from .workflow import Workflow
 
@@ -95,7 +93,7 @@ class Plan:
         lengths_known: whether the data is tokenized, so that estimates use its own lengths.
         needed: the files that jobs need from elsewhere.
         rows, features: the selected rows and their feature files.
-        memory_shortages: the rows that do not fit into the machine's memory.
+        memory_shortages: by row that does not fit into the machine's memory, which job needs how much, and what to do.
         disks: for each disk that is written to, its folder, the bytes needed and the bytes free.
         seconds: of all jobs, at the same time where cores allow, without downloads and reports.
     """
@@ -110,7 +108,7 @@ class Plan:
     needed: list[Needed]
     rows: list[RowEstimate]
     features: list[FeatureEstimate]
-    memory_shortages: list[MemoryShortage]
+    memory_shortages: dict[str, str]
     disks: list[tuple[str, int, int]]
     seconds: float
 
@@ -136,7 +134,6 @@ class _Planner:
         self.workflow, self.config = workflow, workflow.config
         self.device = select_device(workflow.config.device).type
         self.machine = this_machine(workflow)
-        self.lengths: Lengths = read_lengths(workflow.paths.tokens)
         self.finished: Runs = read_runs(workflow.config, workflow.selected)
         self.speeds: dict[int, Speed] = {}
         self.features: dict[str, FeatureEstimate] = {}
@@ -144,9 +141,7 @@ class _Planner:
     def plan(self) -> Plan:
         needed = needed_files(self.config, self.workflow.models, pretrained_models(self.workflow.selected))
         rows = [self._row(row) for row in self.workflow.selected]
-        shortages = [
-            found for row in self.workflow.selected if (found := memory_shortage(self.workflow, row, self.machine))
-        ]
+        shortages = {row: memory_shortage(self.workflow, row, self.machine) for row in self.workflow.selected}
         wanted = {identity for row in rows if row.done < row.runs for identity in row.features}
         missing = [file for file in self.features.values() if not file.exists and file.identity in wanted]
         return Plan(
@@ -156,11 +151,11 @@ class _Planner:
             precision=self.config.precision,
             results=self.config.results,
             seeds=len(self.config.seeds),
-            lengths_known=self.lengths.known,
+            lengths_known=self.workflow.lengths().known,
             needed=needed,
             rows=rows,
             features=list(self.features.values()),
-            memory_shortages=shortages,
+            memory_shortages={row: reason for row, reason in shortages.items() if reason},
             disks=self._disks(needed, missing, rows),
             seconds=self._seconds(missing, rows, needed),
         )
@@ -173,24 +168,21 @@ class _Planner:
 
     def _row(self, row: str) -> RowEstimate:
         experiment = self.workflow.experiments[row]
-        model = self.workflow.models[experiment.model_size]
         threads = self.workflow.threads(experiment.model_size)
         speed = self._speed(threads)
         done = {run.seed for run in self.finished[row]}
         waiting = [seed for seed in self.config.seeds if seed not in done]
-        files = {}
+        # By identity: whether a run that is not done needs the features.
+        files: dict[str, bool] = {}
         for seed in self.config.seeds:
-            spec = feature_spec(experiment, model, seed, self.config.precision)
-            if spec is not None:
-                (path,) = self.workflow.feature_files(row, seed)
-                files[Path(path).stem] = (spec, seed in waiting)
-        for identity, (spec, _) in files.items():
-            self._add_features(identity, spec, row, speed)
-        missing = [i for i, (_, is_needed) in files.items() if is_needed and not self.features[i].exists]
+            if spec := self.workflow.feature_spec(row, seed):
+                identity = self._add_features(spec, row, speed)
+                files[identity] = files.get(identity, False) or seed in waiting
+        missing = [self.features[i] for i, is_needed in files.items() if is_needed and not self.features[i].exists]
         epochs = {seed: _checkpoint_epochs(self.workflow, row, seed) for seed in waiting}
-        run_seconds = estimated_seconds(training_cost(experiment, model, self.config, self.lengths), speed)
+        run_seconds = estimated_seconds(self.workflow.training_cost(row), speed)
         runs_left = sum(1 - min(epoch / experiment.num_epochs, 1) for epoch in epochs.values())
-        resources = row_resources(self.workflow, row, self.config)
+        resources = self.workflow.row_resources(row)
         return RowEstimate(
             row=row,
             model=experiment.model_size,
@@ -199,25 +191,26 @@ class _Planner:
             done=len(done),
             checkpoint_epochs=sum(epochs.values()),
             features=list(files),
-            features_seconds=sum(self.features[i].seconds for i in missing),
-            training_seconds=run_seconds * runs_left + start_up_seconds(speed) * len(waiting),
+            features_seconds=sum(file.seconds for file in missing),
+            training_seconds=run_seconds * runs_left + START_UP_SECONDS * len(waiting),
             host_mb=max(job.host_mb for job in resources.values()),
             device_mb=max(job.device_mb for job in resources.values()) if self.device != "cpu" else None,
-            features_bytes=sum(self.features[i].bytes for i in missing),
+            features_bytes=sum(file.bytes for file in missing),
             checkpoint_bytes=resources["training"].disk_mb * 2**20 if waiting else 0,
             threads=min(threads, self.machine.cores),
         )
 
-    def _add_features(self, identity: str, spec: FeatureSpec, row: str, speed: Speed) -> None:
-        if identity in self.features:
-            if row not in self.features[identity].rows:
-                self.features[identity].rows.append(row)
-            return
-        model = self.workflow.models[spec.model_size]
-        cost = feature_cost(spec, model, self.config, self.lengths)
-        exists = self.workflow.paths.features(identity).is_file()
-        seconds = 0.0 if exists else estimated_seconds(cost, speed) + start_up_seconds(speed)
-        self.features[identity] = FeatureEstimate(identity, [row], exists, seconds, int(cost.bytes_written))
+    def _add_features(self, spec: FeatureSpec, row: str, speed: Speed) -> str:
+        """Add the features that a row uses to those of the plan, and return their identity."""
+        file = Path(self.workflow.feature_file(spec))
+        if file.stem not in self.features:
+            cost, exists = self.workflow.feature_cost(spec), file.is_file()
+            seconds = 0.0 if exists else estimated_seconds(cost, speed) + START_UP_SECONDS
+            self.features[file.stem] = FeatureEstimate(file.stem, [], exists, seconds, int(cost.bytes_written))
+        rows = self.features[file.stem].rows
+        if row not in rows:
+            rows.append(row)
+        return file.stem
 
     def _seconds(self, missing: list[FeatureEstimate], rows: list[RowEstimate], needed: list[Needed]) -> float:
         """Seconds of all jobs, which share the cores and GPUs; at least those of the longest training run."""
@@ -226,24 +219,15 @@ class _Planner:
         # For each kind of job: the seconds of all together, their number, and the threads of one.
         jobs = [(row.training_seconds, row.runs - row.done, row.threads) for row in rows]
         jobs += [(file.seconds, 1, threads[file.rows[0]]) for file in missing]
-        miniatures = [self.workflow.models[file.model] for file in needed if file.model and file.state == "made here"]
-        jobs += [(self._pretraining(model), 1, 1) for model in miniatures]
+        for model in (self.workflow.models[file.model] for file in needed if file.model and file.state == "made here"):
+            jobs.append((estimated_seconds(pretraining_cost(model), self._speed(1)) + START_UP_SECONDS, 1, 1))
         longest_run = max((row.training_seconds / row.runs for row in rows), default=0.0)
         if not gpus:
             return max(sum(seconds * of_one / cores for seconds, _, of_one in jobs), longest_run)
         # A GPU computes one job at a time. Others start up meanwhile.
-        starts = [number * start_up_seconds(self._speed(of_one)) for _, number, of_one in jobs]
-        computing = sum(seconds for seconds, _, _ in jobs) - sum(starts)
-        return max(computing / gpus + sum(starts) / jobs_at_once(gpus, cores), longest_run)
-
-    def _pretraining(self, model: ModelConfig) -> float:
-        """Seconds that the demo takes to pretrain one of its miniatures."""
-        speed = self._speed(1)
-        positions = STEPS * BATCH_SIZE * model.n_positions
-        flops = 6 * 12 * model.n_embd**2 * model.n_layer * positions
-        blocks = 2 * STEPS * model.n_layer  # the last block computes all positions, too
-        cost = Cost(flops=flops, steps=STEPS, further_blocks=blocks)
-        return estimated_seconds(cost, speed) + start_up_seconds(speed)
+        starts = START_UP_SECONDS * sum(number for _, number, _ in jobs)
+        computing = sum(seconds for seconds, _, _ in jobs) - starts
+        return max(computing / gpus + starts / jobs_at_once(gpus, cores), longest_run)
 
     def _disks(
         self, needed: list[Needed], missing: list[FeatureEstimate], rows: list[RowEstimate]

@@ -1,5 +1,7 @@
 """The plan as text in 80 columns: what is downloaded, what each row takes, and what does not fit."""
 
+from collections.abc import Collection
+
 from ..common.text import (
     GAP,
     WIDTH,
@@ -13,7 +15,6 @@ from ..common.text import (
     text_table,
 )
 from ..data.download.needed_files import Needed
-from .machine_speed import Speed
 from .plan import Plan, RowEstimate
 
 # Further rows are counted, not listed.
@@ -32,16 +33,12 @@ def _machine(plan: Plan) -> str:
     host = f"{plan.machine.cores} {cores}, {memory(plan.machine.host_mb)} of memory"
     lines = [f"This machine: {host}{gpu}; device {plan.device}."]
     for threads, speed in sorted(plan.speeds.items()):
-        lines.append(f"Measured with {counted(threads, 'thread')}: {_speed_text(speed, plan.precision)}.")
+        rate, bandwidth = speed.flops_per_second / 1e9, speed.bytes_per_second / 1e9
+        lines.append(
+            f"Measured with {counted(threads, 'thread')}: {rate:.0f} GFLOP/s in {plan.precision} matrix products,"
+            f" {bandwidth:.0f} GB/s of memory bandwidth."
+        )
     return "\n".join(map(paragraph, lines))
-
-
-def _speed_text(speed: Speed, precision: str) -> str:
-    return (
-        f"{speed.flops_per_second / 1e9:.0f} GFLOP/s in {precision} matrix products,"
-        f" {speed.bytes_per_second / 1e9:.0f} GB/s of memory bandwidth,"
-        f" {speed.import_seconds:.1f} s to import the libraries"
-    )
 
 
 def _files(needed: list[Needed]) -> str:
@@ -64,7 +61,7 @@ def _rows(plan: Plan, most: int) -> str:
             duration(row.training_seconds) if row.done < row.runs else "-",
             f"{(row.host_mb if row.device_mb is None else row.device_mb) / 1024:.1f}",
             f"{row.disk_bytes / 1e9:.1f}" if row.done < row.runs else "-",
-            _state(row, {shortage.row for shortage in plan.memory_shortages}),
+            _state(row, plan.memory_shortages),
         ]
         for row in plan.rows[:most]
     ]
@@ -80,7 +77,7 @@ def _rows(plan: Plan, most: int) -> str:
     return f"{table}\n{paragraph(legend)}"
 
 
-def _state(row: RowEstimate, too_large: set[str]) -> str:
+def _state(row: RowEstimate, too_large: Collection[str]) -> str:
     if row.done == row.runs:
         return "done"
     if row.row in too_large:
@@ -111,24 +108,12 @@ def _totals(plan: Plan) -> str:
 
 
 def _obstacles(plan: Plan) -> str:
-    lines = [f"Does not fit: {shortage}." for shortage in plan.memory_shortages[:MOST_ROWS]]
+    shortages = list(plan.memory_shortages.items())[:MOST_ROWS]
+    lines = [f"Does not fit: row {row}: {reason}." for row, reason in shortages]
     for folder, needed, free in plan.disks:
         if needed > free:
             lines.append(
                 f"Does not fit: {folder} needs {file_size(needed - free)} more disk space; set results (or HF_HOME, for"
-                " downloads) to a larger disk, or select fewer rows" + _first_rows_that_fit(plan, needed, free)
+                " downloads) to a larger disk, or select fewer rows."
             )
     return "\n".join(paragraph(line, "  ") for line in lines)
-
-
-def _first_rows_that_fit(plan: Plan, needed: int, free: int) -> str:
-    """Which rows, from the table's end, must be left out so that the others fit."""
-    left_out = []
-    for row in reversed(plan.rows):
-        if needed <= free:
-            break
-        needed -= row.features_bytes
-        left_out.append(row.row)
-    if needed > free or len(left_out) == len(plan.rows):
-        return "."
-    return f" (it fits without row{'s' * (len(left_out) > 1)} {listed(left_out[::-1])})."

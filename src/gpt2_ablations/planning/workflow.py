@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 import yaml
@@ -25,16 +25,8 @@ from ..settings.paths import DEMO_FOLDER, MODEL_FILE, Paths
 from ..settings.rows import configured_rows
 from ..settings.schema.yaml_files import load_yaml
 from .checks import check_configuration
-from .resources import (
-    EXPECTED_SIZE,
-    SNAKEMAKE_MB,
-    DataSize,
-    Resources,
-    feature_resources,
-    job_threads,
-    read_data_size,
-    training_resources,
-)
+from .costs import Cost, Lengths, feature_cost, read_lengths, training_cost
+from .resources import Resources, job_resources, job_threads
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,8 @@ class Workflow:
         cores: how many cores jobs may use on this machine.
         texts: the content of the files `experiments` and `models`.
         specs: the contents of the feature files named so far, by identity.
+
+    Snakemake asks several times for each of thousands of jobs: what has been computed is kept.
     """
 
     config: Config
@@ -62,17 +56,26 @@ class Workflow:
     cores: int | None = None
     texts: dict[str, str] = field(default_factory=dict)
     specs: dict[str, FeatureSpec] = field(default_factory=dict)
+    _feature_files: dict[FeatureSpec, str] = field(default_factory=dict)
+    _costs: dict[tuple[str | FeatureSpec, int | None], Cost] = field(default_factory=dict)
+
+    def feature_spec(self, row: str, seed: int) -> FeatureSpec | None:
+        """The features that a run needs, if it has frozen layers."""
+        experiment = self.experiments[row]
+        return feature_spec(experiment, self.models[experiment.model_size], seed, self.config.precision)
 
     def feature_files(self, row: str, seed: int) -> list[str]:
         """The feature file that a run needs: one path, or none."""
-        experiment = self.experiments[row]
-        model = self.models[experiment.model_size]
-        spec = feature_spec(experiment, model, seed, self.config.precision)
-        if spec is None:
-            return []
-        identity = feature_identity(spec, model, self.config)
-        self.specs.setdefault(identity, spec)
-        return [str(self.paths.features(identity))]
+        spec = self.feature_spec(row, seed)
+        return [] if spec is None else [self.feature_file(spec)]
+
+    def feature_file(self, spec: FeatureSpec) -> str:
+        """The file of the features that a spec describes."""
+        if spec not in self._feature_files:
+            identity = feature_identity(spec, self.models[spec.model_size], self.config)
+            self.specs.setdefault(identity, spec)
+            self._feature_files[spec] = str(self.paths.features(identity))
+        return self._feature_files[spec]
 
     def spec(self, identity: str) -> FeatureSpec:
         """The contents of the feature file of this identity."""
@@ -148,39 +151,64 @@ class Workflow:
 
     def training_resources(self, row: str, threads: int) -> Resources:
         """The resources of a row's training."""
-        experiment = self.experiments[row]
-        return self._resources(training_resources, experiment, self.models[experiment.model_size], threads)
+        return self._resources(self.training_cost(row), threads)
 
     def feature_resources(self, identity: str, threads: int) -> Resources:
         """The resources of extracting a feature file."""
-        return self.extraction_resources(self.spec(identity), threads)
+        return self._resources(self.feature_cost(self.spec(identity)), threads)
 
-    def extraction_resources(self, spec: FeatureSpec, threads: int) -> Resources:
-        """The resources of extracting the features that a spec describes."""
-        return self._resources(feature_resources, spec, self.models[spec.model_size], threads)
+    def row_resources(self, row: str) -> dict[str, Resources]:
+        """The resources of a row's jobs: `training`, and `feature extraction` if it has frozen layers."""
+        threads = self.threads(self.experiments[row].model_size)
+        found = {"training": self.training_resources(row, threads)}
+        if spec := self.feature_spec(row, self.config.seeds[0]):
+            found["feature extraction"] = self._resources(self.feature_cost(spec), threads)
+        return found
+
+    def training_cost(self, row: str) -> Cost:
+        """The cost of a run of a row."""
+        experiment = self.experiments[row]
+        model = self.models[experiment.model_size]
+        return self._cost(row, lambda lengths: training_cost(experiment, model, self.config, lengths))
+
+    def feature_cost(self, spec: FeatureSpec) -> Cost:
+        """The cost of extracting the features that a spec describes."""
+        model = self.models[spec.model_size]
+        return self._cost(spec, lambda lengths: feature_cost(spec, model, self.config, lengths))
+
+    def lengths(self) -> Lengths:
+        """The lengths of the texts: expected, until they are tokenized."""
+        return _read_lengths(self.paths.tokens, self._tokens_changed())
 
     def with_config(self, config: Config) -> "Workflow":
         """The same rows under other general settings."""
-        return replace(self, config=config, specs={})
+        return Workflow(config, self.models, self.experiments, self.selected, self.paths, self.local, self.cores)
 
-    def _resources(
-        self, formula: Callable[..., Resources], settings: Experiment | FeatureSpec, model: ModelConfig, threads: int
-    ) -> Resources:
-        found = formula(settings, model, self.config, self._data_size(), bool(self.gpus_per_job()), threads)
-        return found if self.local else replace(found, host_mb=found.host_mb + SNAKEMAKE_MB)
+    def _resources(self, cost: Cost, threads: int) -> Resources:
+        return job_resources(cost, bool(self.gpus_per_job()), threads, on_cluster=not self.local)
 
-    def _data_size(self) -> DataSize:
+    def _cost(self, job: str | FeatureSpec, count: Callable[[Lengths], Cost]) -> Cost:
+        key = (job, self._tokens_changed())
+        if key not in self._costs:
+            self._costs[key] = count(self.lengths())
+        return self._costs[key]
+
+    def _tokens_changed(self) -> int | None:
+        """When the tokenized data was modified; None while it does not exist. It is made while jobs wait."""
         try:
-            changed = self.paths.tokens.stat().st_mtime_ns
+            return os.stat(self._tokens_file).st_mtime_ns
         except OSError:
-            return EXPECTED_SIZE
-        return _read_data_size(self.paths.tokens, changed)
+            return None
+
+    @cached_property
+    def _tokens_file(self) -> str:
+        return str(self.paths.tokens)
 
 
 @cache
-def _read_data_size(tokens: Path, changed: int) -> DataSize:
-    """As `read_data_size`, once for each state of the file. changed: when it was modified."""
-    return read_data_size(tokens)
+def _read_lengths(tokens: Path, changed: int | None) -> Lengths:
+    """As `read_lengths`, once for each state of the file."""
+    return read_lengths(tokens)
 
 
 def make_workflow(

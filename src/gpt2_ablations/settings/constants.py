@@ -22,3 +22,7 @@ EVALUATION_BATCHES = 5
 CHUNK_TOKENS = 4096
 # Positions that an evaluation computes at a time.
 EVALUATION_TOKENS = 8192
+
+# Training steps of the demo's miniatures, and texts of a step.
+PRETRAINING_STEPS = 400
+PRETRAINING_BATCH_SIZE = 8
