@@ -15,7 +15,8 @@ from gpt2_ablations.data.demo_language import LABELS, generate_messages, generat
 from gpt2_ablations.finetuning import training_job
 from gpt2_ablations.gpt2.fetch import fetch_weights
 from gpt2_ablations.gpt2.pretraining import INITIAL_STD, pretrain
-from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
+from gpt2_ablations.gpt2.weight_files import check_pretrained_weights
+from gpt2_ablations.gpt2.weights import PretrainedWeights
 from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.constants import PAD_TOKEN
 from gpt2_ablations.settings.models import ModelConfig, load_models

@@ -243,7 +243,7 @@ def split_messages_command(arguments: argparse.Namespace) -> None:
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
     """turn the splits into token ids"""
-    from .data.tokens import tokenize
+    from .data.tokenizer import tokenize
 
     tokenize(load_config(arguments.config))
 

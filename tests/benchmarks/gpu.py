@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from gpt2_ablations.common.hashing import digest_file
 from gpt2_ablations.common.torch_setup import device_name, select_device
-from gpt2_ablations.gpt2.weights import weight_shapes
+from gpt2_ablations.gpt2.weight_files import weight_shapes
 from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.models import ModelConfig, load_models
 from gpt2_ablations.settings.paths import Paths

@@ -10,7 +10,8 @@ from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
 from gpt2_ablations.finetuning.batches import inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.classifier import build_classifier
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
-from gpt2_ablations.gpt2.weights import PretrainedWeights, check_pretrained_weights
+from gpt2_ablations.gpt2.weight_files import check_pretrained_weights
+from gpt2_ablations.gpt2.weights import PretrainedWeights
 from gpt2_ablations.settings.constants import PAD_TOKEN, SPLITS
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import FeatureSpec, feature_spec

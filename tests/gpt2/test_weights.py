@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.gpt2.weights import PretrainedWeights, RandomWeights, check_pretrained_weights
+from gpt2_ablations.gpt2.weight_files import check_pretrained_weights
+from gpt2_ablations.gpt2.weights import PretrainedWeights, RandomWeights
 from gpt2_ablations.settings.models import ModelConfig
 
 C, N_POSITIONS, VOCABULARY = 8, 6, 50257

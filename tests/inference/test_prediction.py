@@ -17,7 +17,7 @@ from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hashing import weights_digest
 from gpt2_ablations.data.dataset import read_split
-from gpt2_ablations.data.tokens import load_tokenizer
+from gpt2_ablations.data.tokenizer import load_tokenizer
 from gpt2_ablations.finetuning import training_job
 from gpt2_ablations.inference import prediction
 from gpt2_ablations.inference.export import export, exported_tensors

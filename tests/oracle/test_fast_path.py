@@ -25,7 +25,8 @@ from gpt2_ablations.finetuning.classifier import build_classifier, count_paramet
 from gpt2_ablations.finetuning.features import Features, extract, lay_out_features, split_features
 from gpt2_ablations.finetuning.loop import Finetuning
 from gpt2_ablations.gpt2.model import Classifier
-from gpt2_ablations.gpt2.weights import RandomWeights, block_shapes, weight_shapes
+from gpt2_ablations.gpt2.weight_files import block_shapes, weight_shapes
+from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.runs.result import Result
 from gpt2_ablations.settings import feature_spec as feature_spec_module
 from gpt2_ablations.settings.experiment import Experiment

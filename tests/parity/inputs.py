@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from gpt2_ablations.data.tokens import tokenize
+from gpt2_ablations.data.tokenizer import tokenize
 from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.models import model_folder
 from tests.conftest import CHECKOUT, write_yaml

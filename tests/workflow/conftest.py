@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from gpt2_ablations.gpt2.weights import weight_shapes
+from gpt2_ablations.gpt2.weight_files import weight_shapes
 from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT, environment, write_yaml
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gpt2_ablations.gpt2.weights import check_pretrained_weights
+from gpt2_ablations.gpt2.weight_files import check_pretrained_weights
 from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT, environment
 

@@ -1,28 +1,18 @@
-"""Texts as token ids: the tokenizer, tokenized splits and their file, and the positions that a row computes."""
+"""Texts as token ids: tokenized splits, and the positions that a row computes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..common.errors import InputError
-from ..common.files import write_whole
 from ..common.logs import logger
-from ..settings.config import Config
-from ..settings.constants import PAD_TOKEN, SPLITS, VOCABULARY_SIZE
+from ..settings.constants import PAD_TOKEN, SPLITS
 from ..settings.experiment import Experiment
-from ..settings.paths import Paths
-from .dataset import read_split
-from .provenance import tokens_made_from
-
-# The key of what a token file is made from, in its metadata.
-MADE_FROM = "made_from"
-# From a text to its token ids.
-Encode = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
@@ -57,98 +47,8 @@ class AttendedSplit:
     labels: Tensor
 
 
-def tokenize(config: Config) -> None:
-    """Write the token ids of the three splits.
-
-    Raises:
-        InputError: a split or the tokenizer is missing or damaged.
-    """
-    paths = Paths(config.results)
-    encode = load_tokenizer(config.tokenizer.name, paths.tokenizer)
-    splits = tokenize_splits({name: read_split(paths.split(name)) for name in SPLITS}, encode)
-    save_tokens(splits, paths.tokens, {MADE_FROM: tokens_made_from(config) or ""})
-    longest = ", ".join(f"{name} {int(split.lengths.max())}" for name, split in splits.items())
-    logger.info(f"longest example in tokens: {longest}")
-
-
-def load_tokenizer(name: str, folder: str | Path) -> Encode:
-    """Load a tokenizer.
-
-    Args:
-        name: `gpt2`, or `bytes` for one token per byte of UTF-8.
-        folder: holds `vocab.bpe` and `encoder.json`; not used by `bytes`.
-
-    Returns: a function from a text to its token ids.
-
-    Raises:
-        InputError: a file of the tokenizer is missing.
-    """
-    if name == "bytes":
-        return lambda text: list(text.encode("utf-8"))
-    from tiktoken import Encoding
-    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
-    from tiktoken_ext.openai_public import ENDOFTEXT, r50k_pat_str
-
-    vocabulary, encoder = Path(folder) / "vocab.bpe", Path(folder) / "encoder.json"
-    for file in (vocabulary, encoder):
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; make it with `snakemake --cores all fetch_tokenizer`")
-    # tiktoken.get_encoding would copy the two files into its cache.
-    ranks = data_gym_to_mergeable_bpe_ranks(str(vocabulary), str(encoder))
-    encoding = Encoding(
-        "gpt2",
-        explicit_n_vocab=VOCABULARY_SIZE,
-        pat_str=r50k_pat_str,
-        mergeable_ranks=ranks,
-        special_tokens={ENDOFTEXT: PAD_TOKEN},
-    )
-    return encoding.encode_ordinary
-
-
-def tokenize_splits(splits: dict[str, tuple[list[int], list[str]]], encode: Encode) -> dict[str, TokenizedSplit]:
-    """Tokenize every text of the splits.
-
-    Args:
-        splits: labels and texts by name of the split.
-        encode: as `load_tokenizer` returns it.
-
-    Raises:
-        InputError: a text has no token.
-    """
-    tokenized = {}
-    for name, (labels, texts) in splits.items():
-        examples = [encode(text) for text in texts]
-        for index, ids in enumerate(examples):
-            if not ids:
-                raise InputError(f"{name}.csv: example {index} is empty; give it a text or remove the line")
-        tokenized[name] = TokenizedSplit(
-            ids=torch.tensor([token for ids in examples for token in ids], dtype=torch.int64),
-            lengths=torch.tensor([len(ids) for ids in examples], dtype=torch.int64),
-            labels=torch.tensor(labels, dtype=torch.int64),
-        )
-    return tokenized
-
-
-def save_tokens(splits: dict[str, TokenizedSplit], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tokenized splits to a safetensors file.
-
-    It holds `SPLIT.ids` and `SPLIT.lengths` as int32 and `SPLIT.labels` as uint8.
-
-    Args:
-        metadata: of the file.
-    """
-    tensors = {}
-    for name, split in splits.items():
-        tensors[f"{name}.ids"] = split.ids.to(torch.int32)
-        tensors[f"{name}.lengths"] = split.lengths.to(torch.int32)
-        tensors[f"{name}.labels"] = split.labels.to(torch.uint8)
-    with write_whole(path) as partial:
-        # save_file would write to its own temporary file, which would remain if the process were killed.
-        partial.write_bytes(save(tensors, metadata))
-
-
 def load_tokens(path: str | Path) -> dict[str, TokenizedSplit]:
-    """Read what `save_tokens` wrote.
+    """Read the token file.
 
     Raises:
         InputError: the file is missing or damaged.

@@ -9,7 +9,7 @@ from ..data.download import fetch_file
 from ..settings.config import Config
 from ..settings.models import configured_models
 from ..settings.paths import Paths
-from .weights import check_pretrained_weights
+from .weight_files import check_pretrained_weights
 
 
 def fetch_weights(config: Config, model_size: str) -> None:

@@ -16,7 +16,7 @@ from ..common.errors import InputError
 from ..common.files import write_text_whole, write_whole
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..data.download.fetch import TOKENIZER_FILES
-from ..gpt2.weights import block_shapes, weight_shapes
+from ..gpt2.weight_files import block_shapes, weight_shapes
 from ..runs.saved_model import SavedModel
 from ..settings.constants import PAD_TOKEN, VOCABULARY_SIZE
 from ..settings.paths import MODEL_FILE, Paths

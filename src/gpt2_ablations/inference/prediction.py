@@ -10,7 +10,8 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..common.logs import logger
 from ..common.torch_setup import set_up_torch, take_device
-from ..data.tokens import Encode, TokenizedSplit, attend, load_tokenizer
+from ..data.tokenizer import Encode, load_tokenizer
+from ..data.tokens import TokenizedSplit, attend
 from ..finetuning.batches import hidden_inputs, token_inputs
 from ..finetuning.classifier import initial_tensors
 from ..finetuning.evaluation import classify

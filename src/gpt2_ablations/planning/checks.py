@@ -156,7 +156,7 @@ def _check_tokenizer(config: Config) -> None:
 def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
     if not _all_on_disk([model.source]):
         return
-    from ..gpt2.weights import PretrainedWeights
+    from ..gpt2.weight_files import WeightFile
 
     where = f"{config.models}: {name}: source"
     try:
@@ -166,7 +166,7 @@ def _check_weights(config: Config, name: str, model: ModelConfig) -> None:
             return
         raise InputError(f"{where}: {model.source}: {error}; set source to the path of your copy") from None
     try:
-        PretrainedWeights(path, model)
+        WeightFile(path, model)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
