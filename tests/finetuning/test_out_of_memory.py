@@ -5,7 +5,7 @@ import torch
 
 from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.data import jobs
+from gpt2_ablations.data import dataset
 from gpt2_ablations.finetuning.loop import Finetuning
 from tests.finetuning.test_checkpoints import KINDS, finetuning
 
@@ -82,7 +82,7 @@ def test_a_second_failure_says_what_to_do(options, texts, last):
 
 
 def test_too_little_memory_elsewhere_gives_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(jobs, "split_dataset", lambda config: torch.empty(2**50))
+    monkeypatch.setattr(dataset, "split_messages", lambda *_: torch.empty(2**50))
     assert main(["split-messages"]) == 1
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("error: split-messages: too little memory for this row; set a smaller micro_batch_size")

@@ -5,9 +5,9 @@ is not fetched again.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -155,7 +155,9 @@ def _take(
         return hub.link_or_copy(hub.fetch(source, sha256), partial)
     if is_local(source):
         # A copy, not a link: the user may change the original later.
-        shutil.copyfile(local_file(source), partial)
+        with open(local_file(source), "rb") as original, open(partial, "wb") as copy:
+            while block := _read(original):
+                copy.write(block)
     else:
         from . import web
 
@@ -164,6 +166,14 @@ def _take(
         check_beginning(file.read(512))
     if sha256 is not None:
         check_sha256(sha256_of(partial), sha256, sha_setting if is_local(source) else None)
+
+
+def _read(original: BinaryIO) -> bytes:
+    """Up to a megabyte. That the source cannot be read is told from a copy that cannot be written."""
+    try:
+        return original.read(2**20)
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror})") from None
 
 
 def _is_good(destination: Path, sha256: str | None) -> bool:
