@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +14,9 @@ from ..settings.constants import Split
 from ..settings.experiment import Experiment
 from ..settings.paths import Paths
 from ..settings.schema.validation import input_error
-from .run_tables import Curve, Predictions, read_history, read_predictions
+
+if TYPE_CHECKING:
+    from .run_tables import Curve, Predictions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -107,20 +109,24 @@ class Run:
         """The number of examples of a split."""
         return getattr(self.metrics, f"{split}_total")
 
-    def predictions(self) -> Predictions:
+    def predictions(self) -> "Predictions":
         """The test predictions.
 
         Raises:
             InputError: predictions.csv is missing or damaged.
         """
+        from .run_tables import read_predictions  # numpy, which the table does without
+
         return read_predictions(self.folder / "predictions.csv", self.metrics.test_total)
 
-    def history(self) -> dict[str, Curve]:
+    def history(self) -> "dict[str, Curve]":
         """The evaluated losses and accuracies, by `train_loss`, `val_loss`, `train_acc`, `val_acc`.
 
         Raises:
             InputError: history.csv is missing or damaged.
         """
+        from .run_tables import read_history
+
         return read_history(self.folder / "history.csv")
 
 
