@@ -28,15 +28,19 @@ TWO_MODELS = {
 
 @pytest.fixture(scope="module")
 def two_models_finished(tmp_path_factory) -> Workshop:
-    """A workshop of two models and two seeds with a finished table. Tests do not change it; `two_models` is a copy."""
+    """A workshop of two models and two seeds with a finished table. Tests do not change it; `two_models` is a copy.
+
+    The messages and the first model are checked by sha256, the second model is not.
+    """
     workshop = make_workshop(tmp_path_factory.mktemp("two-models") / "workshop")
     shutil.copy(workshop.folder / "tiny.safetensors", workshop.folder / "other.safetensors")
     entries = {
-        "tiny": DIMENSIONS | {"source": "tiny.safetensors"},
+        "tiny": DIMENSIONS | {"source": "tiny.safetensors", "sha256": sha256_of("tiny.safetensors", workshop)},
         "other": DIMENSIONS | {"source": "other.safetensors"},
     }
     (workshop.folder / "models.yaml").write_text(yaml.safe_dump(entries))
-    workshop.override(seeds=[123, 7])
+    checked = {"sources": ["messages.tsv"], "sha256": sha256_of("messages.tsv", workshop)}
+    workshop.override(seeds=[123, 7], dataset=checked)
     workshop.rows(TWO_MODELS)
     git(workshop, "init", "--quiet")
     (workshop.folder / ".gitignore").write_text("results/\n.snakemake/\n__pycache__/\n*.safetensors\n")
@@ -51,6 +55,10 @@ def two_models(two_models_finished, tmp_path) -> Workshop:
     """A copy of a workshop of two models and two seeds with a finished table."""
     shutil.copytree(two_models_finished.folder, tmp_path / "two", symlinks=True)
     return Workshop(tmp_path / "two")
+
+
+def sha256_of(name: str, workshop: Workshop) -> str:
+    return hashlib.sha256((workshop.folder / name).read_bytes()).hexdigest()
 
 
 def git(workshop: Workshop, *arguments: str) -> None:
@@ -186,22 +194,21 @@ def test_a_copied_project_reruns_nothing(two_models, tmp_path):
     assert Workshop(tmp_path / "a" / "copy").scheduled() == {}
 
 
-def test_weights_from_another_source_with_the_same_sha256_are_fetched_and_nothing_else(two_models):
+def test_weights_from_another_source_with_the_same_sha256_are_fetched_for_new_runs_and_train_no_finished_one(
+    two_models,
+):
     shutil.copy(two_models.folder / "tiny.safetensors", two_models.folder / "mirror.safetensors")
-    sha256 = hashlib.sha256((two_models.folder / "tiny.safetensors").read_bytes()).hexdigest()
-    edit_model(two_models, "tiny", sha256=sha256)
-    two_models.run("table")
     edit_model(two_models, "tiny", source="mirror.safetensors")
-    assert two_models.scheduled() == {"fetch_weights": 1}
+    assert two_models.scheduled() == {}
+    two_models.rows(TWO_MODELS | {"6": {"average_embeddings": True}})
+    assert two_models.scheduled() == {"fetch_weights": 1, "train": 2, "table": 1}
 
 
-def test_messages_from_another_source_with_the_same_sha256_train_nothing(two_models):
+def test_messages_from_another_source_with_the_same_sha256_train_no_finished_run(two_models):
     shutil.copy(two_models.folder / "messages.tsv", two_models.folder / "mirror.tsv")
-    sha256 = hashlib.sha256((two_models.folder / "messages.tsv").read_bytes()).hexdigest()
-    two_models.override(dataset={"sources": ["messages.tsv"], "sha256": sha256})
-    two_models.run("table")
-    two_models.override(dataset={"sources": ["mirror.tsv", "messages.tsv"], "sha256": sha256})
-    assert two_models.scheduled() == {"fetch_messages": 1, "split_messages": 1, "tokenize": 1}
+    sources = ["mirror.tsv", "messages.tsv"]
+    two_models.override(dataset={"sources": sources, "sha256": sha256_of("messages.tsv", two_models)})
+    assert two_models.scheduled() == {}
 
 
 def test_removed_features_are_made_for_new_runs_alone(two_models):
