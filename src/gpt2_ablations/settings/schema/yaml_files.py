@@ -43,7 +43,7 @@ def load_yaml(path: str | Path) -> dict:
     with explained(path, "check the path or restore the file"):
         text = Path(path).read_text(encoding="utf-8")
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
+        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except RecursionError:
