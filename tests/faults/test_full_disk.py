@@ -53,6 +53,7 @@ def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, fi
     assert numbers(workshop.results) == expected
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_stops_with_one_line(finished, disk):
     small_disk = disk(finished.folder / "disk")
     finished.override(results="disk/results")
@@ -65,6 +66,7 @@ def test_a_disk_that_is_full_at_the_start_stops_with_one_line(finished, disk):
     assert run(finished, "--until", "split_messages").code == 0
 
 
+@pytest.mark.slow
 def test_a_results_folder_that_is_read_only_stops_the_invocation_at_once(workshop, disk, expected):
     results = disk(workshop.results)
     assert run(workshop, "row_1").code == 0

@@ -81,7 +81,7 @@ TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range
 
 
 @pytest.mark.parametrize("attempt", TRIES)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ["block", *(pytest.param(row, marks=pytest.mark.slow) for row in ("all", "lora"))])
 def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, workshop, undisturbed):
     prepare(workshop)
     moment = random.Random(f"{row} {attempt}")
@@ -100,6 +100,7 @@ def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, worksho
     assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
 
 
+@pytest.mark.slow
 def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
     kill_the_job(run_until_saved(workshop, "block", 2))
@@ -112,6 +113,7 @@ def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop
     assert not checkpoint(workshop, "block").exists()
 
 
+@pytest.mark.slow
 def test_a_row_with_changed_data_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
     kill_the_job(run_until_saved(workshop, "all", 2))

@@ -117,7 +117,7 @@ def test_a_row_that_is_not_there_is_named(workshop, command):
 
 
 def test_an_invocation_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
-    said = workshop.run().stderr
+    said = first_screen(workshop, "1", "2")
     assert "2 rows, 2 runs (0 done). To compute now: 2 training runs and 1 feature file.\n" in said
     assert "To follow the progress:\n  python -m gpt2_ablations status --watch --config results/config.yaml\n" in said
     assert "Downloads: none." in said
@@ -127,7 +127,7 @@ def first_screen(workshop: Workshop, *rows: str) -> str:
     """What an invocation prints first; then it is killed."""
     started = Started(workshop.folder, *(f"row_{row}" for row in rows), "--configfile", "override.yaml")
     try:
-        wait_until(lambda: "To follow the progress:" in started.printed.read_text(), "the first screen is shown")
+        wait_until(lambda: "status --watch" in started.printed.read_text(), "the first screen is shown")
     finally:
         started.signal_group(signal.SIGKILL)
         started.process.wait()
@@ -180,7 +180,7 @@ def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
 
     workshop.rows({"1": {}, "2": LONG | {"num_epochs": 1}})
     workshop.run("--unlock")
-    workshop.run("--rerun-incomplete")
+    workshop.run("--rerun-incomplete", "row_1", "row_2")
     assert [run["state"] for run in status(workshop).values()] == ["done", "done"]
     assert list((workshop.results / "progress").iterdir()) == []
 
@@ -196,7 +196,7 @@ def test_a_failed_row_shows_the_last_line_of_its_log(workshop):
     assert "1 done, 1 failed" in text and columns(text) <= 80
     # It remains failed until the workflow runs again.
     workshop.rows({"1": {}, "2": {}})
-    workshop.run()
+    workshop.run("row_2")
     assert status(workshop)["2"]["state"] == "done"
 
 
@@ -207,7 +207,7 @@ def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(workshop):
     watching = subprocess.Popen(
         command, cwd=workshop.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    workshop.run()
+    workshop.run("row_1", "row_2")
     said, errors = watching.communicate(timeout=60)
     assert watching.returncode == 0 and errors == "" and "\x1b" not in said and columns(said) <= 80
     for row in "12":
