@@ -27,9 +27,13 @@ NOT_RESULTS = ("ballast", "logs", "progress", "benchmarks", ".run.lock")
 
 
 @pytest.mark.parametrize(
-    "rules", [["extract_features"], pytest.param(list(OUTPUTS), marks=pytest.mark.faults)], ids=["features", "each"]
+    ("rules", "target"),
+    [(["extract_features"], "table"), pytest.param(list(OUTPUTS), "all", marks=pytest.mark.faults)],
+    ids=["features", "each"],
 )
-def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, finished_workshop, disk, expected):
+def test_a_disk_that_fills_during_a_rule_stops_with_one_line(
+    rules, target, workshop, finished_workshop, disk, expected
+):
     small_disk = disk(workshop.results)
     for rule in rules:
         small_disk.make_room()
@@ -48,7 +52,7 @@ def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, fi
         assert error.endswith(": cannot be written: the disk is full; free space, then run the same command again")
         assert contents(workshop.results, NOT_RESULTS) == before
     small_disk.make_room()
-    done = run(workshop)
+    done = run(workshop, target)
     assert done.code == 0, done.output
     assert numbers(workshop.results) == expected
 

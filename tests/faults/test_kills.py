@@ -41,7 +41,9 @@ TRIES = int(os.environ.get("GPT2_ABLATIONS_KILLS", "20"))
 DEMO_ROWS = os.environ.get("GPT2_ABLATIONS_KILLS_ROWS", "all")
 
 
-def test_resume_completes_the_table_after_snakemake_is_killed(workshop, expected):
+def test_resume_completes_the_table_after_snakemake_is_killed(finished, expected):
+    workshop = finished
+    shutil.rmtree(workshop.results / "rows")
     killed = start(workshop)
     job = killed.job("train")
     killed.kill_snakemake()

@@ -33,7 +33,7 @@ for _ in sys.stdin:
     ids=["plain", "rerun-incomplete"],
 )
 def test_a_second_invocation_in_a_folder_names_the_process_of_the_first(options, workshop, expected):
-    first = start(workshop)
+    first = start(workshop, "table")
     first.job("extract_features")
     second = run(workshop, *options)
     assert second.code == 1 and "Traceback" not in second.output
