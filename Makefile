@@ -89,7 +89,7 @@ test-slurm: setup-test setup-slurm
 test-gpu: export GPT2_ABLATIONS_TEST_DEVICE = cuda
 test-gpu: setup-test
 	$(BIN)/python -m pytest tests/gpu/test_hand_over.py
-	GPT2_ABLATIONS_SHARE_GPUS=1 $(BIN)/python $(PYTEST) tests/gpu/test_graphs.py tests/oracle tests/parity
+	GPT2_ABLATIONS_SHARE_GPUS=1 $(BIN)/python $(PYTEST) -n 2 tests/gpu/test_graphs.py tests/oracle tests/parity
 
 lint: setup-test
 	$(BIN)/snakemake --lint

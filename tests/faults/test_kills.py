@@ -41,10 +41,8 @@ TRIES = int(os.environ.get("GPT2_ABLATIONS_KILLS", "20"))
 DEMO_ROWS = os.environ.get("GPT2_ABLATIONS_KILLS_ROWS", "all")
 
 
-def test_resume_completes_the_table_after_snakemake_is_killed(finished, expected):
-    workshop = finished
-    shutil.rmtree(workshop.results / "rows")
-    (workshop.results / "table.csv").unlink()
+def test_resume_completes_the_table_after_snakemake_is_killed(untrained, expected):
+    workshop = untrained
     killed = start(workshop)
     job = killed.job("train")
     killed.kill_snakemake()

@@ -81,8 +81,8 @@ TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range
 
 @pytest.mark.parametrize("attempt", TRIES)
 @pytest.mark.parametrize("row", ["block", *(pytest.param(row, marks=pytest.mark.slow) for row in ("all", "lora"))])
-def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, finished, undisturbed):
-    workshop = finished
+def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, untrained, undisturbed):
+    workshop = untrained
     prepare(workshop)
     moment = random.Random(f"{row} {attempt}")
     for kill in (kill_the_job, kill_all):

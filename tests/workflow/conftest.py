@@ -126,6 +126,15 @@ def finished(finished_workshop, tmp_path) -> Workshop:
     return copied(finished_workshop, tmp_path / "finished")
 
 
+@pytest.fixture
+def untrained(finished) -> Workshop:
+    """A workshop in which all has run but the rows."""
+    shutil.rmtree(finished.results / "rows")
+    # Snakemake makes no intermediate file again of a result that exists.
+    (finished.results / "table.csv").unlink()
+    return finished
+
+
 def copied(workshop: Workshop, folder: Path) -> Workshop:
     """A copy of a workshop, with its results."""
     shutil.copytree(workshop.folder, folder, symlinks=True)
