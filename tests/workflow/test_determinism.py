@@ -166,13 +166,3 @@ def test_another_number_of_threads_gives_results_within_the_tolerance(synthetic,
 def arguments(flags: str) -> list[str]:
     """The words of a flag line; `gpt2-xl_(1558M)` is written for the model name with a space."""
     return [word.replace("_(", " (") for word in flags.split()]
-
-
-@pytest.mark.slow
-def test_omp_num_threads_sets_the_number_of_threads():
-    program = "import torch; from gpt2_ablations.common.torch_setup import set_up_torch; set_up_torch('float32');"
-    program += "print(torch.get_num_threads())"
-    for threads in ("1", "2"):
-        own = environment() | {"OMP_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == threads
