@@ -114,7 +114,7 @@ def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
     # The files supplied by hand, as the error advises.
     workshop.override(dataset={"sources": ["messages.tsv", secret.format("messages")], "sha256": None})
     write_yaml(workshop.folder / "models.yaml", {"tiny": models | {"source": "tiny.safetensors"}})
-    workshop.run("--printshellcmds", "--verbose", "table")
+    workshop.run("--printshellcmds", "--verbose", "row_2")
     assert_no_secret_in(logs(workshop))
     # With other secrets the jobs run again, and Snakemake prints the parameter that changed.
     for sources in ([secret.format("other")], ["messages.tsv", secret.format("messages") + "2"]):
