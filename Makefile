@@ -7,8 +7,9 @@ CORES ?= all
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # An environment of its own, for the oldest versions of all packages.
 OLDEST := .venv-oldest
-# Miniature models use one thread at best: two test processes of one thread each use two cores.
-PYTEST := -m pytest -n 2 --dist loadfile
+# Miniature models use one thread at best: a test process of one thread for each core. A free one takes over tests of
+# the others, so that none is left with a long file.
+PYTEST := -m pytest -n logical --maxprocesses 16 --dist worksteal
 QUICK := -m "not slow and not faults and not slurm"
 
 .PHONY: help setup setup-slurm setup-test demo table resume test test-all test-faults test-gpu test-oldest test-slurm bench bench-gpu lint format clean
@@ -88,7 +89,7 @@ test-slurm: setup-test setup-slurm
 test-gpu: export GPT2_ABLATIONS_TEST_DEVICE = cuda
 test-gpu: setup-test
 	$(BIN)/python -m pytest tests/gpu/test_hand_over.py
-	GPT2_ABLATIONS_SHARE_GPUS=1 $(BIN)/python $(PYTEST) tests/gpu/test_graphs.py tests/oracle tests/parity
+	GPT2_ABLATIONS_SHARE_GPUS=1 $(BIN)/python $(PYTEST) -n 2 tests/gpu/test_graphs.py tests/oracle tests/parity
 
 lint: setup-test
 	$(BIN)/snakemake --lint

@@ -1,6 +1,7 @@
 """What several suites share: the checkout, the folder of real inputs, and a way to run commands as a user does."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
 CHECKOUT = Path(__file__).parents[1]
@@ -28,6 +30,25 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 def fuzz_cases() -> int:
     """How many cases a fuzzed test tries."""
     return settings().max_examples if settings.get_current_profile_name() == "faults" else 50
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that returns a folder of this name, which one of the test processes fills and all use."""
+    folder = tmp_path_factory.getbasetemp()
+    common = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        made = common / name
+        with FileLock(f"{made}.lock"):
+            if not (common / f"{name}.made").exists():
+                shutil.rmtree(made, ignore_errors=True)  # of a process that failed
+                made.mkdir()
+                make(made)
+                (common / f"{name}.made").touch()
+        return made
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -220,12 +220,14 @@ def demo(tmp_path_factory):
         yield lambda row, seed: train(config, experiments[row], seed, row, None, Path("rows", row, str(seed)))
 
 
+@pytest.mark.slow
 def test_pretraining_helps_and_the_task_is_neither_trivial_nor_hopeless(demo):
     accuracies = {row: [demo(row, seed)["test_acc"] for seed in (1, 2, 3)] for row in ("1", "5", "10")}
     assert fmean(accuracies["5"]) >= fmean(accuracies["10"]) + 0.05, accuracies
     assert all(0.70 <= accuracy <= 0.99 for accuracy in accuracies["1"]), accuracies
 
 
+@pytest.mark.slow
 def test_the_reference_s_own_seed_too(demo):
     metrics = demo("1", 123)
     assert metrics["test_total"] >= 200 and 0.70 <= metrics["test_acc"] <= 0.99

@@ -64,6 +64,12 @@ def test_every_run_has_its_three_files(rows, seeds):
     assert all((folder / name).stat().st_size for folder in folders for name in ("history.csv", "predictions.csv"))
 
 
+def test_the_task_is_neither_trivial_nor_hopeless(rows, seeds):
+    folders = [DEMO / "rows" / row / f"seed-{seed}" for row in rows if row == "1" for seed in seeds]
+    accuracies = [json.loads((folder / "metrics.json").read_text())["test_acc"] for folder in folders]
+    assert all(0.70 <= accuracy <= 0.99 for accuracy in accuracies)
+
+
 def test_every_figure_is_complete(rows):
     for name in [*FIGURES, *(f"rows/curves_{row}" for row in rows)]:
         with Image.open(DEMO / "plots" / f"{name}.png") as image:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.faults.disk import Disk
 from tests.faults.runs import numbers
-from tests.workflow.conftest import finished, finished_workshop, workshop
+from tests.workflow.conftest import finished, finished_workshop, untrained, workshop
 
-__all__ = ["finished", "finished_workshop", "workshop"]
+__all__ = ["finished", "finished_workshop", "untrained", "workshop"]
 
 
 @pytest.fixture(scope="session")

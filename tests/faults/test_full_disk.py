@@ -27,9 +27,13 @@ NOT_RESULTS = ("ballast", "logs", "progress", "benchmarks", ".run.lock")
 
 
 @pytest.mark.parametrize(
-    "rules", [["extract_features"], pytest.param(list(OUTPUTS), marks=pytest.mark.faults)], ids=["features", "each"]
+    ("rules", "target"),
+    [(["extract_features"], "table"), pytest.param(list(OUTPUTS), "all", marks=pytest.mark.faults)],
+    ids=["features", "each"],
 )
-def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, finished_workshop, disk, expected):
+def test_a_disk_that_fills_during_a_rule_stops_with_one_line(
+    rules, target, workshop, finished_workshop, disk, expected
+):
     small_disk = disk(workshop.results)
     for rule in rules:
         small_disk.make_room()
@@ -48,11 +52,12 @@ def test_a_disk_that_fills_during_a_rule_stops_with_one_line(rules, workshop, fi
         assert error.endswith(": cannot be written: the disk is full; free space, then run the same command again")
         assert contents(workshop.results, NOT_RESULTS) == before
     small_disk.make_room()
-    done = run(workshop)
+    done = run(workshop, target)
     assert done.code == 0, done.output
     assert numbers(workshop.results) == expected
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_stops_with_one_line(finished, disk):
     small_disk = disk(finished.folder / "disk")
     finished.override(results="disk/results")
@@ -65,6 +70,7 @@ def test_a_disk_that_is_full_at_the_start_stops_with_one_line(finished, disk):
     assert run(finished, "--until", "split_messages").code == 0
 
 
+@pytest.mark.slow
 def test_a_results_folder_that_is_read_only_stops_the_invocation_at_once(workshop, disk, expected):
     results = disk(workshop.results)
     assert run(workshop, "row_1").code == 0

@@ -41,7 +41,8 @@ TRIES = int(os.environ.get("GPT2_ABLATIONS_KILLS", "20"))
 DEMO_ROWS = os.environ.get("GPT2_ABLATIONS_KILLS_ROWS", "all")
 
 
-def test_resume_completes_the_table_after_snakemake_is_killed(workshop, expected):
+def test_resume_completes_the_table_after_snakemake_is_killed(untrained, expected):
+    workshop = untrained
     killed = start(workshop)
     job = killed.job("train")
     killed.kill_snakemake()
@@ -63,6 +64,7 @@ def test_resume_completes_the_table_after_snakemake_is_killed(workshop, expected
     assert "Nothing to be done" in run(workshop).output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [["train"], pytest.param(JOBS, marks=pytest.mark.faults)], ids=["train", "each"])
 def test_the_plain_command_completes_the_table_after_a_job_is_killed(jobs, workshop, expected):
     for job in jobs:
@@ -115,6 +117,7 @@ def test_resume_completes_the_demo_after_it_is_killed_at_a_random_moment(number,
     assert unfinished(folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_signal_to_snakemake_and_its_jobs_stops_them_cleanly(number, workshop, expected):
     started = start(workshop)
@@ -133,6 +136,7 @@ def test_a_signal_to_snakemake_and_its_jobs_stops_them_cleanly(number, workshop,
     assert numbers(workshop.results) == expected
 
 
+@pytest.mark.slow
 def test_sigterm_to_snakemake_alone_lets_the_running_jobs_end(workshop, expected):
     started = start(workshop)
     started.job("train")

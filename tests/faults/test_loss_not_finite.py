@@ -10,6 +10,7 @@ from tests.conftest import write_yaml
 from tests.faults.runs import contents, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", ["last_block", "all"])
 def test_a_loss_that_is_not_finite_stops_the_row_and_names_the_step(layers, finished):
     weights = load_file(finished.folder / "tiny.safetensors")

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.faults.runs import Started, contents, start, unfinished, wait_until
-from tests.workflow.conftest import Workshop, make_workshop
+from tests.workflow.conftest import Workshop, copied
 
 SEED = "seed-123"
 MEASURED = {"seconds", "peak_memory_mb", "features_peak_memory_mb"}
@@ -28,11 +28,10 @@ def prepare(workshop: Workshop) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Workshop:
-    """A workshop in which the rows have run without interruption."""
-    workshop = make_workshop(tmp_path_factory.mktemp("undisturbed") / "workshop")
+def undisturbed(finished_workshop, tmp_path_factory) -> Workshop:
+    """A workshop in which the rows run without interruption."""
+    workshop = copied(finished_workshop, tmp_path_factory.mktemp("undisturbed") / "workshop")
     prepare(workshop)
-    workshop.run(*(f"row_{row}" for row in ROWS))
     return workshop
 
 
@@ -81,8 +80,9 @@ TRIES = [pytest.param(n, marks=[pytest.mark.faults] if n else []) for n in range
 
 
 @pytest.mark.parametrize("attempt", TRIES)
-@pytest.mark.parametrize("row", ROWS)
-def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, workshop, undisturbed):
+@pytest.mark.parametrize("row", ["block", *(pytest.param(row, marks=pytest.mark.slow) for row in ("all", "lora"))])
+def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, untrained, undisturbed):
+    workshop = untrained
     prepare(workshop)
     moment = random.Random(f"{row} {attempt}")
     for kill in (kill_the_job, kill_all):
@@ -96,10 +96,12 @@ def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, worksho
     log = (workshop.results / "logs" / "train" / row / f"{SEED}.log").read_text()
     assert f"resuming after epoch {saved}, from results/checkpoints/rows.{row}.{SEED}.safetensors" in log, log
     assert f"epoch {saved + 1}: " in log and f"epoch {saved}: " not in log
+    undisturbed.run(f"row_{row}")
     assert_same_results(workshop, undisturbed, row)
     assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
 
 
+@pytest.mark.slow
 def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
     kill_the_job(run_until_saved(workshop, "block", 2))
@@ -112,6 +114,7 @@ def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop
     assert not checkpoint(workshop, "block").exists()
 
 
+@pytest.mark.slow
 def test_a_row_with_changed_data_does_not_resume_from_its_checkpoint(workshop):
     prepare(workshop)
     kill_the_job(run_until_saved(workshop, "all", 2))

@@ -27,9 +27,13 @@ for _ in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("options", [[], ["--rerun-incomplete"]], ids=["plain", "rerun-incomplete"])
+@pytest.mark.parametrize(
+    "options",
+    [[], pytest.param(["--rerun-incomplete"], marks=pytest.mark.slow)],
+    ids=["plain", "rerun-incomplete"],
+)
 def test_a_second_invocation_in_a_folder_names_the_process_of_the_first(options, workshop, expected):
-    first = start(workshop)
+    first = start(workshop, "table")
     first.job("extract_features")
     second = run(workshop, *options)
     assert second.code == 1 and "Traceback" not in second.output
@@ -40,6 +44,7 @@ def test_a_second_invocation_in_a_folder_names_the_process_of_the_first(options,
     assert numbers(workshop.results) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["make resume", "other outputs"])
 def test_a_second_invocation_that_snakemake_does_not_refuse_is_refused_too(second, workshop, expected):
     first = start(workshop, "all")
@@ -63,6 +68,7 @@ def test_a_second_invocation_that_snakemake_does_not_refuse_is_refused_too(secon
     assert run(workshop, "--dry-run", "table").code == 0
 
 
+@pytest.mark.slow
 def test_a_job_that_outlives_its_invocation_does_not_overwrite_a_newer_job(workshop, expected):
     workshop.rows({"1": {"num_epochs": 100}, "2": {"trainable_layers": "all"}})
     killed = start(workshop, "row_1")

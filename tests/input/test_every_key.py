@@ -11,11 +11,13 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gpt2_ablations.settings.config import Config
+from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.settings.config import Config, load_config
 from gpt2_ablations.settings.experiment import Experiment
-from gpt2_ablations.settings.models import ModelConfig
-from gpt2_ablations.settings.published import Published
-from gpt2_ablations.settings.questions import Question
+from gpt2_ablations.settings.models import ModelConfig, load_models
+from gpt2_ablations.settings.published import Published, load_published
+from gpt2_ablations.settings.questions import Question, load_questions
+from gpt2_ablations.settings.rows import load_experiments
 
 from .conftest import PUBLISHED
 
@@ -130,9 +132,33 @@ def holder(project, key: Key) -> dict:
     return mapping
 
 
+def load(file: str) -> None:
+    """Read a configuration file as `check` does."""
+    match file:
+        case "config.yaml":
+            load_config([file])
+        case "models.yaml":
+            load_models(file)
+        case "comparisons.yaml":
+            load_questions(file, ["1", "2"])
+        case "rows.yaml":
+            load_experiments(file, load_models("models.yaml"), "models.yaml")
+        case "published.csv":
+            load_published(file)
+
+
+def refused(file: str) -> str:
+    """The error with which a configuration file is refused."""
+    with pytest.raises(InputError) as raised:
+        load(file)
+    line = str(raised.value)
+    assert line.isprintable()
+    return line
+
+
 def refusal(project, key: Key) -> str:
     project.save(key.file)
-    line = project.refusal()
+    line = refused(key.file)
     assert line.startswith(f"{key.file}: {key.prefix}"), line
     assert any(phrase in line for phrase in ADVICE), line
     return line
@@ -198,7 +224,7 @@ def published(project, header: list[str], *lines: list[str]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *lines])
     project.write("published.csv", text.getvalue())
-    line = project.refusal()
+    line = refused("published.csv")
     assert line.startswith("published.csv: "), line
     return line
 

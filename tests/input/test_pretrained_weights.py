@@ -1,5 +1,7 @@
 """Invalid pretrained weights: `fetch_weights` names the tensor and the file, and keeps nothing of them."""
 
+import re
+
 import pytest
 import torch
 
@@ -99,6 +101,18 @@ def test_weights_that_are_damaged_after_they_were_fetched_are_named(project):
     for layers in ("last_block", "all"):
         flags = ["--model_size=tiny", f"--trainable_layers={layers}", "--config", "config.yaml"]
         assert "not a whole safetensors file" in project.refusal("train", *flags)
+
+
+def test_weights_with_which_the_loss_is_not_finite_stop_the_training_at_that_step(project):
+    tensors = save_weights(project.folder / "tiny.safetensors")
+    # These weights are finite, so that the file is accepted; their products overflow float32.
+    huge = {name: tensors[name] * 1e30 for name in ("h.1.mlp.c_fc.weight", "h.1.mlp.c_proj.weight")}
+    save_weights(project.folder / "tiny.safetensors", **huge)
+    for command in ("fetch_messages", "split_messages", "tokenize", "fetch_weights --model tiny"):
+        assert project.command(*command.split(), "--config", "config.yaml").code == 0
+    line = project.refusal("train", "--model_size=tiny", "--output=row", "--config", "config.yaml")
+    assert re.match(r"step \d+: the loss is (nan|inf); training cannot continue; check the weights", line), line
+    assert not (project.folder / "row" / "metrics.json").exists()
 
 
 def test_fetched_weights_are_replaced_only_by_valid_ones(project):

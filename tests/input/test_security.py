@@ -1,8 +1,6 @@
-"""No input can run code: no pickle, no unsafe YAML, no unquoted value in a shell command."""
+"""No input reaches a shell without quotes, and no error shows a secret. Ruff finds Python that could run its input."""
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,74 +9,7 @@ from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.planning.workflow import sources_as_parameters
 from tests.conftest import CHECKOUT
 
-SOURCES = sorted((CHECKOUT / "src").rglob("*.py"))
 RULES = [CHECKOUT / "Snakefile", *sorted((CHECKOUT / "workflow" / "rules").glob("*.smk"))]
-# Modules that unpickle; functions that unpickle, run code or start a shell.
-MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads"}
-CALLS |= {"torch.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load", "subprocess.getoutput"}
-METHODS = {"read_pickle", "to_pickle", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
-
-
-def dotted(node: ast.AST) -> str:
-    """The dotted name of a called expression, such as `torch.load`; its last part alone if the object has no name."""
-    if isinstance(node, ast.Attribute):
-        before = dotted(node.value)
-        return f"{before}.{node.attr}" if before else node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def dangers(text: str) -> Iterator[str]:
-    """The names in a source text that could run what they read."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.partition(".")[0] in MODULES)
-        elif isinstance(node, ast.ImportFrom):
-            if (node.module or "").partition(".")[0] in MODULES:
-                yield node.module
-            yield from (name.name for name in node.names if name.name in ("load_pickle", "read_pickle"))
-        elif isinstance(node, ast.Call):
-            name = dotted(node.func)
-            if name in CALLS or name.rpartition(".")[2] in METHODS:
-                yield name
-            loaders = [dotted(keyword.value) for keyword in node.keywords if keyword.arg == "Loader"]
-            if name == "yaml.load" and loaders != ["_StrictLoader"]:
-                yield f"yaml.load with {loaders}"
-            if any(keyword.arg == "shell" and getattr(keyword.value, "value", True) for keyword in node.keywords):
-                yield f"{name} with shell"
-            if any(keyword.arg == "allow_pickle" for keyword in node.keywords):
-                yield f"{name} with allow_pickle"
-
-
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.stem)
-def test_no_module_can_run_what_it_reads(file):
-    assert list(dangers(file.read_text())) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import pickle",
-        "from pickle import loads",
-        "import torch\ntorch.load('x')",
-        "import torch\ntorch.load('x', weights_only=True)",
-        "import numpy as np\nnp.load('x')",
-        "import pandas as pd\npd.read_pickle('x')",
-        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
-        "import yaml\nyaml.load(text)",
-        "import yaml\nyaml.unsafe_load(text)",
-        "import subprocess\nsubprocess.run(text, shell=True)",
-        "eval(text)",
-    ],
-)
-def test_code_that_could_run_its_input_is_found(text):
-    assert list(dangers(text))
-
-
-def test_the_yaml_loader_is_a_safe_loader():
-    tree = ast.parse((CHECKOUT / "src" / "gpt2_ablations" / "settings" / "schema" / "yaml_files.py").read_text())
-    (loader,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "_StrictLoader")
-    assert [dotted(base) for base in loader.bases] == ["yaml.SafeLoader"]
 
 
 def placeholders(file: Path) -> list[str]:

@@ -4,8 +4,10 @@ Both run in double precision, where they may differ by rounding alone: a short c
 in another order, is orders of magnitude above the tolerance.
 """
 
+import itertools
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
@@ -40,6 +42,7 @@ TOLERANCE = 1e-9
 
 TRAINED = ("last_layer", "last_block", "last_two_blocks", "all", "lora")
 POOLING = ("first", "last", "flexible", "mean")
+OPTIONS = (TRAINED, POOLING, ("causal", "no_mask"), ("padding", "no_padding"))
 
 # Examples for each of the 80 combinations of trained layers, pooling, mask and padding, as they are drawn: a mistake
 # may fail all 80, and to shrink each would take hours. HYPOTHESIS_PROFILE=thorough draws others each time, 560 in all,
@@ -366,10 +369,14 @@ def check(case: Case) -> None:
         assert_same_run(fast, finetuning, case.n_layer)
 
 
-@pytest.mark.parametrize("padding", ["padding", "no_padding"])
-@pytest.mark.parametrize("mask", ["causal", "no_mask"])
-@pytest.mark.parametrize("pooling", POOLING)
-@pytest.mark.parametrize("trained", TRAINED)
+def combinations() -> Iterator:
+    """All combinations. Half of them are slow tests; the other half has every combination of any three options."""
+    for indices in itertools.product(*(range(len(values)) for values in OPTIONS)):
+        combination = [values[index] for values, index in zip(OPTIONS, indices)]
+        yield pytest.param(*combination, id="-".join(combination), marks=[pytest.mark.slow] * (sum(indices) % 2))
+
+
+@pytest.mark.parametrize(("trained", "pooling", "mask", "padding"), combinations())
 def test_fast_path_equals_the_plain_implementation(trained, pooling, mask, padding):
     test = PROFILE(given(cases(trained, pooling, mask == "causal", padding == "no_padding"))(check))
     if PROFILE.derandomize:

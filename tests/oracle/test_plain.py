@@ -14,8 +14,8 @@ from tests.parity.inputs import MODELS, N_POSITIONS, write_synthetic
 
 TRACES = Path(__file__).parents[1] / "parity" / "synthetic"
 SEED = 123
-# Random weights, LoRA, accumulation without padding, no causal mask, averaged embeddings.
-QUICK_ROWS = (10, 11, 15, 17, 19)
+# LoRA, no causal mask, averaged embeddings.
+QUICK_ROWS = (11, 17, 19)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from gpt2_ablations.cli import main
 from gpt2_ablations.gpt2.weight_files import weight_shapes
 from gpt2_ablations.settings.models import ModelConfig
-from tests.conftest import CHECKOUT, environment, write_yaml
+from tests.conftest import CHECKOUT, write_yaml
+from tests.workflow import snakemake_server
 
 # These rules run again in seconds whenever a finished row changes.
 REPORTS = {"all", "compare", "interpret", "draw", "draw_rows", "pages"}
@@ -34,14 +37,18 @@ class Workshop:
 
     def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
         """Run `snakemake --cores 2 ARGUMENTS --configfile override.yaml` here."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "override.yaml"]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout)
+        arguments = ("--cores", "2", *arguments, "--configfile", "override.yaml")
+        return snakemake_server.snakemake(arguments, self.folder, timeout)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """As `snakemake`; it must succeed."""
         finished = self.snakemake(*arguments)
         assert finished.returncode == 0, finished.stdout[-1000:] + finished.stderr[-3000:]
         return finished
+
+    def dry_run(self, *arguments: str) -> str:
+        """What a dry run prints."""
+        return self.run("--dry-run", *arguments).stdout
 
     def scheduled(self, *arguments: str) -> dict[str, int]:
         """The number of jobs of each rule that a dry run lists, without reports and targets that only collect files."""
@@ -53,21 +60,23 @@ class Workshop:
         return (self._dry_run(*arguments).keys() & REPORTS) - {"all"}
 
     def _dry_run(self, *arguments: str) -> dict[str, int]:
-        text = self.run("--dry-run", *arguments).stdout
+        text = self.dry_run(*arguments)
         stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", text, flags=re.DOTALL)
         jobs = dict(line.split() for line in stats.group(1).splitlines()) if stats else {}
         return {rule: int(n) for rule, n in jobs.items()}
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run `python -m gpt2_ablations ARGUMENTS` here."""
-        return subprocess.run(
-            [sys.executable, "-m", "gpt2_ablations", *arguments],
-            cwd=self.folder,
-            env=environment() | {"PYTHONPATH": str(self.folder / "src")},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        """Run a command of the program here, in this process."""
+        out, err = StringIO(), StringIO()
+        with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
+            code = main(list(arguments))
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    def reports(self, *commands: str) -> None:
+        """Run commands that make reports, in this process."""
+        for command in commands:
+            done = self.command(command, "--config", "config/config.yaml", "override.yaml")
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
     def override(self, **changes) -> None:
         """Change keys of override.yaml."""
@@ -111,26 +120,44 @@ def make_workshop(folder: Path) -> Workshop:
     return workshop
 
 
-@pytest.fixture
-def workshop(tmp_path) -> Workshop:
-    """A fresh workshop in which nothing has run."""
-    return make_workshop(tmp_path / "workshop")
-
-
 @pytest.fixture(scope="session")
-def finished_workshop(tmp_path_factory) -> Workshop:
+def finished_workshop(made_once) -> Workshop:
     """A workshop with a finished table. Tests do not change it; `finished` is a copy."""
     # A folder name that breaks a shell command without quotes.
-    workshop = make_workshop(tmp_path_factory.mktemp("it's a $(workshop)") / "here & now")
-    workshop.run()
-    return workshop
+    folder = made_once("it's a $(workshop)", lambda folder: make_workshop(folder / "here & now").run())
+    return Workshop(folder / "here & now")
 
 
 @pytest.fixture
 def finished(finished_workshop, tmp_path) -> Workshop:
     """A copy of a workshop with a finished table."""
-    folder = tmp_path / "finished"
-    shutil.copytree(finished_workshop.folder, folder, symlinks=True)
+    return copied(finished_workshop, tmp_path / "finished")
+
+
+@pytest.fixture
+def untrained(finished) -> Workshop:
+    """A workshop in which all has run but the rows."""
+    shutil.rmtree(finished.results / "rows")
+    # Snakemake makes no intermediate file again of a result that exists.
+    (finished.results / "table.csv").unlink()
+    return finished
+
+
+def copied(workshop: Workshop, folder: Path) -> Workshop:
+    """A copy of a workshop, with its results."""
+    shutil.copytree(workshop.folder, folder, symlinks=True)
+    return Workshop(folder)
+
+
+@pytest.fixture
+def workshop(finished_workshop, tmp_path) -> Workshop:
+    """A workshop in which nothing has run."""
+    return not_run(finished_workshop, tmp_path / "workshop")
+
+
+def not_run(workshop: Workshop, folder: Path) -> Workshop:
+    """A copy of a workshop, without its results. Python has compiled its modules."""
+    shutil.copytree(workshop.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     return Workshop(folder)
 
 
@@ -147,10 +174,8 @@ def two_gpus(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def report(finished_workshop, tmp_path_factory) -> Path:
+def report(finished_workshop, made_once) -> Path:
     """The report of a finished table, which `snakemake --report` makes without a network."""
-    folder = tmp_path_factory.mktemp("report") / "workshop"
-    shutil.copytree(finished_workshop.folder, folder, symlinks=True)
-    workshop = Workshop(folder)
-    workshop.run("--report", "results/report.html")
-    return workshop.results / "report.html"
+    made = ("--report", "results/report.html")
+    folder = made_once("report", lambda folder: copied(finished_workshop, folder / "workshop").run(*made))
+    return folder / "workshop" / "results" / "report.html"

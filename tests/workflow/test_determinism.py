@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import safe_open
 
 from tests.conftest import environment, run_command, write_yaml
 from tests.parity.inputs import model_entries, write_synthetic
-from tests.workflow.conftest import Workshop
+from tests.workflow.conftest import Workshop, copied, not_run
 
 # Measured times and memory. All other values must be equal.
 MEASURED = ("seconds", "peak_memory_mb", "features_peak_memory_mb")
@@ -47,7 +46,7 @@ def outcome(results: Path) -> dict[str, object]:
     parts = ["dataset", "weights", "features", "rows"]
     files = [file for part in parts for file in (results / part).rglob("*") if file.is_file()]
     found = {str(file.relative_to(results)): without_times(file) for file in [*files, results / "table.csv"]}
-    assert len(found) > 3 * len(ROWS)
+    assert len(found) > 12
     return found
 
 
@@ -60,8 +59,7 @@ def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
 def one_at_a_time(finished_workshop, tmp_path_factory) -> Workshop:
     """A workshop whose rows have run one after the other."""
     folder = tmp_path_factory.mktemp("determinism") / "one at a time"
-    shutil.copytree(finished_workshop.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
-    workshop = Workshop(folder)
+    workshop = not_run(finished_workshop, folder)
     workshop.rows(ROWS)
     workshop.run("--cores", "1", "results/table.csv")
     return workshop
@@ -69,12 +67,17 @@ def one_at_a_time(finished_workshop, tmp_path_factory) -> Workshop:
 
 def again(workshop: Workshop, folder: Path, *arguments: str) -> Workshop:
     """Copy the inputs of a workshop to another folder and run Snakemake there."""
-    shutil.copytree(workshop.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
-    copy = Workshop(folder)
+    copy = not_run(workshop, folder)
     copy.run(*arguments)
     return copy
 
 
+def test_one_job_at_a_time_gives_the_same_files_as_two(finished_workshop, tmp_path):
+    other = again(finished_workshop, tmp_path / "again", "--cores", "1", "results/table.csv")
+    assert differing(outcome(finished_workshop.results), outcome(other.results)) == []
+
+
+@pytest.mark.slow
 def test_several_jobs_at_once_on_a_busy_machine_give_the_same_files(one_at_a_time, tmp_path):
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -85,6 +88,7 @@ def test_several_jobs_at_once_on_a_busy_machine_give_the_same_files(one_at_a_tim
     assert differing(outcome(one_at_a_time.results), outcome(other.results)) == []
 
 
+@pytest.mark.slow
 def test_a_row_alone_gives_the_same_files_as_among_others(one_at_a_time, tmp_path):
     for row in ("3", "5"):
         other = again(one_at_a_time, tmp_path / row, f"row_{row}")
@@ -93,19 +97,19 @@ def test_a_row_alone_gives_the_same_files_as_among_others(one_at_a_time, tmp_pat
             assert without_times(other.results / file) == without_times(one_at_a_time.results / file)
 
 
+@pytest.mark.slow
 def test_a_row_trained_again_on_existing_features_gives_the_same_files(one_at_a_time, tmp_path):
     folder = tmp_path / "again"
-    shutil.copytree(one_at_a_time.folder, folder, symlinks=True)
-    before = outcome(folder / "results")
-    Workshop(folder).run("--forcerun", "train", "--cores", "2", "results/table.csv")
+    before = outcome(one_at_a_time.results)
+    copied(one_at_a_time, folder).run("--forcerun", "train", "--cores", "2", "results/table.csv")
     assert (folder / "results/rows/1/seed-123/metrics.json").stat().st_mtime > (
         one_at_a_time.results / "rows/1/seed-123/metrics.json"
     ).stat().st_mtime
     assert differing(before, outcome(folder / "results")) == []
 
 
-def test_the_measured_values_are_in_the_metrics(one_at_a_time):
-    metrics = json.loads((one_at_a_time.results / "rows/1/seed-123/metrics.json").read_text())
+def test_the_measured_values_are_in_the_metrics(finished_workshop):
+    metrics = json.loads((finished_workshop.results / "rows/1/seed-123/metrics.json").read_text())
     assert set(MEASURED) < set(metrics) and metrics["seconds"]["training"] > 0
 
 
@@ -136,6 +140,7 @@ def columns(file: Path, *names: str) -> torch.Tensor:
     return torch.tensor([float(row[name]) for row in rows for name in names if row[name]], dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     ["", "--trainable_layers all", "--trainable_layers lora --model_size=gpt2-xl_(1558M)", "--disable_causal_mask"],
@@ -161,12 +166,3 @@ def test_another_number_of_threads_gives_results_within_the_tolerance(synthetic,
 def arguments(flags: str) -> list[str]:
     """The words of a flag line; `gpt2-xl_(1558M)` is written for the model name with a space."""
     return [word.replace("_(", " (") for word in flags.split()]
-
-
-def test_omp_num_threads_sets_the_number_of_threads():
-    program = "import torch; from gpt2_ablations.common.torch_setup import set_up_torch; set_up_torch('float32');"
-    program += "print(torch.get_num_threads())"
-    for threads in ("1", "2"):
-        own = environment() | {"OMP_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == threads

@@ -1,6 +1,7 @@
 """Jobs on GPUs, as far as they can be tested without one: a stand-in for nvidia-smi lists two."""
 
 import re
+import signal
 
 from gpt2_ablations.finetuning import feature_job, features, training_job
 from gpt2_ablations.finetuning.loop import Finetuning
@@ -8,6 +9,7 @@ from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import load_models
+from tests.faults.runs import start, wait_until
 
 
 def admitted(finished, *arguments: str) -> dict[str, str]:
@@ -32,9 +34,16 @@ def test_a_row_without_features_starts_beside_features_that_would_fill_all_place
     }
     finished.rows(rows)
     finished.override(device="auto")
-    log = finished.run("--cores", "4", *(f"row_{row}" for row in rows)).stderr
-    started = re.findall(r"^(?:local)?rule (\w+):", log.split("Finished jobid")[0], flags=re.MULTILINE)
-    assert sorted(started) == ["extract_features", "extract_features", "train"]
+    started = start(finished, "--cores", "4", *(f"row_{row}" for row in rows))
+    wait_until(lambda: "Finished jobid" in started.printed.read_text(), "a job has ended")
+    started.signal_group(signal.SIGKILL)
+    started.process.wait()
+    log = started.printed.read_text().split("Finished jobid")[0]
+    assert sorted(re.findall(r"^(?:local)?rule (\w+):", log, flags=re.MULTILINE)) == [
+        "extract_features",
+        "extract_features",
+        "train",
+    ]
 
 
 def test_rows_on_the_cpu_need_no_gpu_and_share_the_machine_s_memory(finished, two_gpus):

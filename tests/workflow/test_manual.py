@@ -118,10 +118,10 @@ def code_blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (CHECKOUT / page).read_text(), flags=re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def manual(tmp_path_factory) -> Workshop:
+@pytest.fixture
+def manual(tmp_path) -> Workshop:
     """A checkout whose own configuration names small inputs, three rows of the table, and the README's examples."""
-    workshop = make_workshop(tmp_path_factory.mktemp("manual") / "checkout")
+    workshop = make_workshop(tmp_path / "checkout")
     for file in ("README.md", "Makefile"):
         shutil.copy(CHECKOUT / file, workshop.folder)
     config = workshop.folder / "config"
@@ -146,18 +146,24 @@ def manual(tmp_path_factory) -> Workshop:
     return workshop
 
 
-@pytest.mark.parametrize("command", HERE)
-def test_a_command_of_the_manual_works(manual, command):
+@pytest.mark.slow
+def test_the_commands_of_the_manual_work_in_this_order(manual):
     environment = Path(sys.executable).parent.parent
-    command = command.replace("--row ID", "--row 11")
-    if command.startswith("make "):
-        command += f" --assume-old={environment}/.installed VENV={environment}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=manual.folder,
-        env=os.environ | {"PATH": f"{environment}/bin:{os.environ['PATH']}", "PYTHONPATH": str(manual.folder / "src")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+    own = {"PATH": f"{environment}/bin:{os.environ['PATH']}", "PYTHONPATH": str(manual.folder / "src")}
+    failed = []
+    for command in HERE:
+        command = command.replace("--row ID", "--row 11")
+        if command.startswith("make "):
+            command += f" --assume-old={environment}/.installed VENV={environment}"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=manual.folder,
+            env=os.environ | own,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if done.returncode:
+            failed.append(f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
+    assert not failed, "\n".join(failed)

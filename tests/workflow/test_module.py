@@ -3,14 +3,14 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import write_yaml
-from tests.workflow.conftest import make_workshop
+from tests.workflow import snakemake_server
+from tests.workflow.conftest import not_run
 
 SNAKEFILE = """
 configfile: "study.yaml"
@@ -36,9 +36,9 @@ rule summarise:
 
 
 @pytest.fixture
-def study(tmp_path) -> Path:
+def study(finished_workshop, tmp_path) -> Path:
     """A folder with another workflow, next to a copy of the checkout that it uses."""
-    workshop = make_workshop(tmp_path / "it's the workflow")
+    workshop = not_run(finished_workshop, tmp_path / "it's the workflow")
     folder = tmp_path / "study"
     folder.mkdir()
     for name in ("rows.yaml", "models.yaml", "messages.tsv", "tiny.safetensors"):
@@ -51,8 +51,7 @@ def study(tmp_path) -> Path:
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    return snakemake_server.snakemake(("--cores", "2", *arguments), folder, timeout=900)
 
 
 def change(study: Path, **settings) -> None:
@@ -62,7 +61,10 @@ def change(study: Path, **settings) -> None:
 
 
 def test_the_rules_of_the_module_run_in_the_other_workflow(study):
-    finished = snakemake(study)
+    planned = snakemake(study, "--dry-run").stdout
+    assert "rule gpt2_train:" in planned and "rule gpt2_pages:" in planned
+    change(study, rows=["2"])
+    finished = snakemake(study, "summary-of-rows.txt")
     assert finished.returncode == 0, finished.stdout[-1000:] + finished.stderr[-3000:]
     assert "localrules directive" not in finished.stdout + finished.stderr
     header = (study / "gpt2" / "results" / "table.csv").read_text().splitlines()[0]
@@ -70,13 +72,13 @@ def test_the_rules_of_the_module_run_in_the_other_workflow(study):
     metrics = json.loads((study / "gpt2" / "results" / "rows" / "2" / "seed-123" / "metrics.json").read_text())
     assert metrics["settings"]["trainable_layers"] == "all"
     assert not (study.parent / "it's the workflow" / "results").exists()
-    again = snakemake(study, "--dry-run")
+    again = snakemake(study, "--dry-run", "summary-of-rows.txt")
     assert "Nothing to be done" in again.stdout + again.stderr
     # One row, by the name that the other workflow gives to it.
-    change(study, seeds=[5])
-    assert snakemake(study, "gpt2_row_1").returncode == 0
-    assert (study / "gpt2" / "results" / "rows" / "1" / "seed-5" / "metrics.json").is_file()
-    assert not (study / "gpt2" / "results" / "rows" / "2" / "seed-5").exists()
+    change(study, rows="all", seeds=[5])
+    assert snakemake(study, "gpt2_row_2").returncode == 0
+    assert (study / "gpt2" / "results" / "rows" / "2" / "seed-5" / "metrics.json").is_file()
+    assert not (study / "gpt2" / "results" / "rows" / "1").exists()
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ def columns(text: str) -> int:
 
 
 @pytest.fixture
-def long_run(workshop):
+def long_run(untrained):
     """An invocation that trains row 2 for long; everything that it started is killed afterwards."""
-    workshop.rows({"1": {}, "2": LONG})
-    started = Started(workshop.folder, "--configfile", "override.yaml")
+    untrained.rows({"1": {}, "2": LONG})
+    started = Started(untrained.folder, "--configfile", "override.yaml")
     yield started
     if started.process.poll() is None:
         started.signal_group(signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_a_row_that_is_not_there_is_named(workshop, command):
 
 
 def test_an_invocation_begins_with_what_it_will_do_and_how_to_follow_it(workshop):
-    said = workshop.run().stderr
+    said = first_screen(workshop, "1", "2")
     assert "2 rows, 2 runs (0 done). To compute now: 2 training runs and 1 feature file.\n" in said
     assert "To follow the progress:\n  python -m gpt2_ablations status --watch --config results/config.yaml\n" in said
     assert "Downloads: none." in said and " plan " not in said
@@ -127,7 +127,7 @@ def first_screen(workshop: Workshop, *rows: str) -> str:
     """What an invocation prints first; then it is killed."""
     started = Started(workshop.folder, *(f"row_{row}" for row in rows), "--configfile", "override.yaml")
     try:
-        wait_until(lambda: "To follow the progress:" in started.printed.read_text(), "the first screen is shown")
+        wait_until(lambda: "status --watch" in started.printed.read_text(), "the first screen is shown")
     finally:
         started.signal_group(signal.SIGKILL)
         started.process.wait()
@@ -154,14 +154,14 @@ def test_a_run_that_is_long_on_this_device_begins_with_the_command_of_its_plan(
     assert (PLAN in first_screen(workshop, "1")) == is_long
 
 
-def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
-    assert set(run["state"] for run in status(workshop).values()) <= {"waiting", "running"}
+def test_the_status_of_a_run_that_is_killed_and_resumed(untrained, long_run):
+    assert set(run["state"] for run in status(untrained).values()) <= {"waiting", "running"}
     long_run.job("train")
-    wait_until(lambda: status(workshop)["2"].get("details", {}).get("epoch", 0) > 1, "an epoch is over")
-    running = status(workshop)["2"]
+    wait_until(lambda: status(untrained)["2"].get("details", {}).get("epoch", 0) > 1, "an epoch is over")
+    running = status(untrained)["2"]
     assert running["phase"] == "training" and 0 < running["fraction"] < 1 and running["seconds_left"] > 0
     assert {"epochs": 3000}.items() <= running["details"].items() and running["details"]["loss"] > 0
-    text = workshop.command("status", "--config", "results/config.yaml").stdout
+    text = untrained.command("status", "--config", "results/config.yaml").stdout
     assert re.search(
         r"^2 +123 +running +\[[#.]{12}\] +\d+% +epoch \d+/3000, loss \d\.\d+, .* left$", text, re.MULTILINE
     )
@@ -169,54 +169,58 @@ def test_the_status_of_a_run_that_is_killed_and_resumed(workshop, long_run):
 
     long_run.signal_group(signal.SIGKILL)
     long_run.process.wait()
-    killed = wait_for(workshop, "2", state="interrupted")
+    killed = wait_for(untrained, "2", state="interrupted")
     assert killed["fraction"] > 0
-    assert "run it again" in workshop.command("status", *CONFIG).stdout
+    assert "run it again" in untrained.command("status", *CONFIG).stdout
 
-    workshop.rows({"1": {}, "2": LONG | {"num_epochs": 1}})
-    workshop.run("--unlock")
-    workshop.run("--rerun-incomplete")
-    assert [run["state"] for run in status(workshop).values()] == ["done", "done"]
-    assert list((workshop.results / "progress").iterdir()) == []
+    untrained.rows({"1": {}, "2": LONG | {"num_epochs": 1}})
+    untrained.run("--unlock")
+    untrained.run("--rerun-incomplete", "row_1", "row_2")
+    assert [run["state"] for run in status(untrained).values()] == ["done", "done"]
+    assert list((untrained.results / "progress").iterdir()) == []
 
 
-def test_a_failed_row_shows_the_last_line_of_its_log(workshop):
-    workshop.rows({"1": {}, "2": {"batch_size": 200}})
-    assert workshop.snakemake("--keep-going").returncode == 1
-    failed = status(workshop)["2"]
-    log = (workshop.results / "logs" / "train" / "2" / "seed-123.log").read_text()
+def test_a_failed_row_shows_the_last_line_of_its_log(untrained):
+    untrained.rows({"1": {}, "2": {"batch_size": 200}})
+    assert untrained.snakemake("--keep-going").returncode == 1
+    failed = status(untrained)["2"]
+    log = (untrained.results / "logs" / "train" / "2" / "seed-123.log").read_text()
     assert failed["state"] == "failed" and log.splitlines()[-1].endswith(failed["error"].removeprefix("error:"))
-    assert failed["error"].startswith("error: ") and status(workshop)["1"]["state"] == "done"
-    text = workshop.command("status", *CONFIG).stdout
+    assert failed["error"].startswith("error: ") and status(untrained)["1"]["state"] == "done"
+    text = untrained.command("status", *CONFIG).stdout
     assert "1 done, 1 failed" in text and columns(text) <= 80
     # It remains failed until the workflow runs again.
-    workshop.rows({"1": {}, "2": {}})
-    workshop.run()
-    assert status(workshop)["2"]["state"] == "done"
+    untrained.rows({"1": {}, "2": {}})
+    untrained.run("row_2")
+    assert status(untrained)["2"]["state"] == "done"
 
 
-def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(workshop):
-    workshop.rows({"1": {}, "2": LONG | {"num_epochs": 40}})
+def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(untrained):
+    untrained.rows({"1": {}, "2": LONG | {"num_epochs": 40}})
     command = [sys.executable, "-m", "gpt2_ablations", "status", "--watch", *CONFIG]
-    variables = environment() | {"PYTHONPATH": str(workshop.folder / "src")}
-    watching = subprocess.Popen(
-        command, cwd=workshop.folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    workshop.run()
-    said, errors = watching.communicate(timeout=60)
-    assert watching.returncode == 0 and errors == "" and "\x1b" not in said and columns(said) <= 80
+    variables = environment() | {"PYTHONPATH": str(untrained.folder / "src")}
+    printed = untrained.folder / "printed"
+    with open(printed, "w") as file:
+        watching = subprocess.Popen(
+            command, cwd=untrained.folder, env=variables, stdout=file, stderr=subprocess.PIPE, text=True
+        )
+    wait_until(printed.read_text, "the first status is shown")
+    untrained.run("row_1", "row_2")
+    assert (watching.communicate(timeout=60)[1], watching.returncode) == ("", 0)
+    said = printed.read_text()
+    assert "\x1b" not in said and columns(said) <= 80
     for row in "12":
         assert re.search(rf"^[\d:]+  row {row}, seed 123: done  test \d+\.\d+%$", said, flags=re.MULTILINE), said
     assert said.splitlines()[-1].endswith("2 done. No invocation is running.") or "2 done. " in said
 
 
-def test_watching_in_a_terminal_updates_the_table(workshop, long_run):
-    wait_for(workshop, "2", state="running")
+def test_watching_in_a_terminal_updates_the_table(untrained, long_run):
+    wait_for(untrained, "2", state="running")
     terminal, its_end = pty.openpty()
     watching = subprocess.Popen(
         [sys.executable, "-m", "gpt2_ablations", "status", "--watch", *CONFIG],
-        cwd=workshop.folder,
-        env=environment() | {"PYTHONPATH": str(workshop.folder / "src"), "COLUMNS": "80", "LINES": "24"},
+        cwd=untrained.folder,
+        env=environment() | {"PYTHONPATH": str(untrained.folder / "src"), "COLUMNS": "80", "LINES": "24"},
         stdout=its_end,
         stderr=its_end,
         start_new_session=True,

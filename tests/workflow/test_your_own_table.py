@@ -42,6 +42,7 @@ def test_the_page_names_its_files_and_commands():
     assert len(COMMANDS) == 6
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs(tmp_path):
     for part in ("src", "workflow", "config"):
         shutil.copytree(CHECKOUT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

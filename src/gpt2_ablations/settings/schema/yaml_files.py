@@ -39,7 +39,7 @@ _StrictLoader.add_constructor(
 @lru_cache(maxsize=8)
 def _parsed(text: str) -> object:
     """The content of a YAML text. A file of 1,000 rows takes a second, and it is read twice: rows, then labels."""
-    return yaml.load(text, Loader=_StrictLoader)
+    return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader
 
 
 def load_yaml(path: str | Path, copy: Path | None = None) -> dict:
