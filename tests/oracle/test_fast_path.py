@@ -376,7 +376,7 @@ def combinations() -> Iterator:
         yield pytest.param(*combination, id="-".join(combination), marks=[pytest.mark.slow] * (sum(indices) % 2))
 
 
-@pytest.mark.parametrize(("trained", "pooling", "mask", "padding"), combinations())
+@pytest.mark.parametrize(("trained", "pooling", "mask", "padding"), list(combinations()))
 def test_fast_path_equals_the_plain_implementation(trained, pooling, mask, padding):
     test = PROFILE(given(cases(trained, pooling, mask == "causal", padding == "no_padding"))(check))
     if PROFILE.derandomize:
