@@ -1,6 +1,5 @@
 """After kill -9 of a training job, the next invocation resumes from the checkpoint and gives the same files."""
 
-import csv
 import json
 import random
 import signal
@@ -101,25 +100,29 @@ def test_a_killed_training_job_resumes_from_its_checkpoint(row, attempt, untrain
     assert not checkpoint(workshop, row).exists() and unfinished(workshop.folder) == [], done.stderr
 
 
-@pytest.mark.slow
-def test_a_row_with_changed_options_does_not_resume_from_its_checkpoint(workshop):
-    prepare(workshop)
-    kill_the_job(run_until_saved(workshop, "block", 2))
+def change_options(workshop):
     workshop.rows({"block": {"num_epochs": 3}})
-    workshop.run("row_block")
-    log = (workshop.results / "logs" / "train" / "block" / f"{SEED}.log").read_text()
-    assert "rows.block.seed-123.safetensors: made with other settings (options); not used" in log
-    with open(workshop.results / "rows" / "block" / SEED / "history.csv", newline="") as file:
-        assert {line["epoch"] for line in csv.DictReader(file)} == {"1", "2", "3"}
-    assert not checkpoint(workshop, "block").exists()
 
 
-@pytest.mark.slow
-def test_a_row_with_changed_data_does_not_resume_from_its_checkpoint(workshop):
-    prepare(workshop)
-    kill_the_job(run_until_saved(workshop, "all", 2))
+def change_data(workshop):
     with open(workshop.folder / "messages.tsv", "a") as file:
         file.write("ham\tone more\nspam\tone more prize\n")
-    workshop.run("row_all")
-    log = (workshop.results / "logs" / "train" / "all" / f"{SEED}.log").read_text()
-    assert "made with other settings (files); not used" in log and "epoch 1: " in log
+
+
+def change_code(workshop):
+    with open(workshop.folder / "src" / "gpt2_ablations" / "finetuning" / "adamw.py", "a") as file:
+        file.write("\nCHANGED = True\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "what"), [(change_options, "settings"), (change_data, "tokens"), (change_code, "code")]
+)
+def test_a_run_that_is_made_from_something_else_does_not_resume_from_its_checkpoint(workshop, change, what):
+    prepare(workshop)
+    kill_the_job(run_until_saved(workshop, "block", 2))
+    change(workshop)
+    workshop.run("--rerun-incomplete", "row_block")
+    log = (workshop.results / "logs" / "train" / "block" / f"{SEED}.log").read_text()
+    assert f"rows.block.{SEED}.safetensors: made with other settings ({what}); not used" in log and "epoch 1: " in log
+    assert not checkpoint(workshop, "block").exists()

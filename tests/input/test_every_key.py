@@ -79,7 +79,8 @@ def keys_of(fields: dict[str, FieldInfo], file: str, where: tuple[str, ...], pre
 
 OPTIONS = Experiment.__pydantic_fields__
 KEYS = [
-    *keys_of(Config.model_fields, "config.yaml", ()),
+    # The workflow itself writes `snapshot`.
+    *keys_of({name: field for name, field in Config.model_fields.items() if name != "snapshot"}, "config.yaml", ()),
     *keys_of(ModelConfig.model_fields, "models.yaml", ("tiny",), "tiny: "),
     *keys_of(Question.model_fields, "comparisons.yaml", ("layers",), "layers: "),
     *keys_of(OPTIONS, "rows.yaml", ("rows", "1"), "row 1: "),

@@ -18,17 +18,13 @@ def placeholders(file: Path) -> list[str]:
     return [name for command in commands for name in re.findall(r"\{([^{}]*)\}", command)]
 
 
-# `wildcard_constraints` limits these to letters, digits, '_' and '-'.
-PLAIN = {"wildcards.row", "wildcards.seed"}
-
-
 @pytest.mark.parametrize("file", RULES, ids=lambda file: file.name)
 def test_every_value_in_a_shell_command_is_quoted(file):
-    assert [name for name in placeholders(file) if not name.endswith(":q") and name not in PLAIN] == []
+    assert [name for name in placeholders(file) if not name.endswith(":q")] == []
 
 
 def test_the_values_of_shell_commands_are_found():
-    assert {"log:q", "wildcards.row", "params.flags:q"} <= {name for file in RULES for name in placeholders(file)}
+    assert {"log:q", "params.command:q", "params.flags:q"} <= {name for file in RULES for name in placeholders(file)}
 
 
 def test_rules_have_shell_commands_only():

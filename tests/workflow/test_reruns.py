@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.faults.runs import Started, wait_until
-from tests.workflow.conftest import DIMENSIONS, Workshop, make_workshop
+from tests.workflow.conftest import DIMENSIONS, Workshop, copied, make_workshop
 
 # Rows 3, 4 and 5 use the second model; 4 and 5 draw its weights from the seed.
 TWO_MODELS = {
@@ -26,13 +26,15 @@ TWO_MODELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def two_models_finished(tmp_path_factory) -> Workshop:
-    """A workshop of two models and two seeds with a finished table. Tests do not change it; `two_models` is a copy.
+@pytest.fixture(scope="session")
+def two_models_finished(made_once) -> Workshop:
+    """A workshop of two models and two seeds with a finished table. Tests do not change it; `two_models` is a copy."""
+    return Workshop(made_once("two-models", finish_two_models) / "workshop")
 
-    The messages and the first model are checked by sha256, the second model is not.
-    """
-    workshop = make_workshop(tmp_path_factory.mktemp("two-models") / "workshop")
+
+def finish_two_models(folder: Path) -> None:
+    """The messages and the first model are checked by sha256, the second model is not."""
+    workshop = make_workshop(folder / "workshop")
     shutil.copy(workshop.folder / "tiny.safetensors", workshop.folder / "other.safetensors")
     entries = {
         "tiny": DIMENSIONS | {"source": "tiny.safetensors", "sha256": sha256_of("tiny.safetensors", workshop)},
@@ -47,14 +49,12 @@ def two_models_finished(tmp_path_factory) -> Workshop:
     git(workshop, "add", ".")
     git(workshop, "commit", "--quiet", "--message", "start")
     workshop.run()
-    return workshop
 
 
 @pytest.fixture
 def two_models(two_models_finished, tmp_path) -> Workshop:
     """A copy of a workshop of two models and two seeds with a finished table."""
-    shutil.copytree(two_models_finished.folder, tmp_path / "two", symlinks=True)
-    return Workshop(tmp_path / "two")
+    return copied(two_models_finished, tmp_path / "two")
 
 
 def sha256_of(name: str, workshop: Workshop) -> str:

@@ -138,7 +138,7 @@ rule command:
         flags=[],
         files=[],
     shell:
-        "python3 -m gpt2_ablations {params.command} --log {log:q} {params.config:q} {params.flags:q} {params.files:q}"
+        "python3 -m gpt2_ablations {params.command:q} {params.flags:q} --log {log:q} {params.config:q} {params.files:q}"
 
 
 def begin():

@@ -5,7 +5,9 @@ The files state it, and they are up to date while it is what they would be made 
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
+from ..common.files import explained
 from ..common.hashing import digest, sha256_of
 from ..common.source_code import command_digest
 from ..data.provenance import weights_made_from
@@ -39,12 +41,17 @@ def features_made_from(config: Config, spec: FeatureSpec, model: ModelConfig, to
     return _made_from(config, settings, code, spec.model_size if spec.seed is None else None, model, tokens)
 
 
+def _tokens_sha256(file: Path) -> str:
+    with explained(file, "make it with `snakemake --cores all tokenize`"):
+        return sha256_of(file)
+
+
 def _made_from(
     config: Config, settings: list, code: str, weights: str | None, model: ModelConfig, tokens: str | None
 ) -> MadeFrom:
     return {
         "code": code,
         "settings": digest(json.dumps(settings)),
-        "tokens": tokens or sha256_of(Paths(config.results).tokens),
+        "tokens": tokens or _tokens_sha256(Paths(config.results).tokens),
         "weights": None if weights is None else weights_made_from(config, weights, model),
     }
