@@ -56,6 +56,13 @@ def is_forced():
     return any((workflow.dag_settings.forceall, workflow.dag_settings.forcerun, workflow.dag_settings.forcetargets))
 
 
+# Snakemake copies all globals of the Snakefile, which include a function of each rule, whenever it formats a command. A
+# rule without a command does not need its function, and there is a rule for each row.
+def forget_functions(rules):
+    for rule in rules:
+        globals().pop(f"__{rule}", None)
+
+
 # The jobs that will run: the first screen counts them.
 def jobs_to_run():
     return list(workflow.dag.needrun_jobs())

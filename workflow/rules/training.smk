@@ -101,6 +101,9 @@ for row in WORKFLOW.experiments:
             lambda wildcards, row=row: WORKFLOW.run_files(row) + WORKFLOW.saved_models(row),
 
 
+forget_functions(f"row_{row}" for row in WORKFLOW.experiments)
+
+
 # The target of a row that does not exist.
 rule no_such_row:
     input:
