@@ -1,3 +1,4 @@
+import inspect
 import json
 import shlex
 import sys
@@ -61,6 +62,12 @@ def is_forced():
 def forget_functions(rules):
     for rule in rules:
         globals().pop(f"__{rule}", None)
+
+
+# Snakemake asks for the parameters of a function some ten times for each job.
+def asked_often(function):
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 # The jobs that will run: the first screen counts them.

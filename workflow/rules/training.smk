@@ -16,11 +16,30 @@ def feature_inputs(wildcards):
     return settled(files, UP_TO_DATE.features(wildcards.identity))
 
 
+@asked_often
 def training_inputs(wildcards):
     check_row(wildcards.row)
     weights = WORKFLOW.weight_files(wildcards.row)
     files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
     return settled(files, UP_TO_DATE.run(wildcards.row, int(wildcards.seed)))
+
+
+@asked_often
+def feature_input(wildcards):
+    row, seed = wildcards.row, int(wildcards.seed)
+    return settled(WORKFLOW.feature_files(row, seed), UP_TO_DATE.run(row, seed))
+
+
+@asked_often
+def training_flags(wildcards):
+    flags = WORKFLOW.experiments[wildcards.row].flags()
+    return [*flags, f"--row={wildcards.row}", f"--seed={wildcards.seed}"]
+
+
+@asked_often
+def training_files(wildcards, input):
+    features = ["--features", *input.features] if input.features else []
+    return [*features, "--output", str(PATHS.row(wildcards.row, wildcards.seed))]
 
 
 use rule command as extract_features with:
@@ -55,10 +74,7 @@ use rule command as extract_features with:
 use rule command as train with:
     input:
         training_inputs,
-        features=lambda wildcards: settled(
-            WORKFLOW.feature_files(wildcards.row, int(wildcards.seed)),
-            UP_TO_DATE.run(wildcards.row, int(wildcards.seed)),
-        ),
+        features=feature_input,
     output:
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
         f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
@@ -68,26 +84,25 @@ use rule command as train with:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{row}}/seed-{{seed}}.tsv"
-    threads: lambda wildcards: WORKFLOW.threads(WORKFLOW.experiments[wildcards.row].model_size)
+    threads: asked_often(lambda wildcards: WORKFLOW.threads(WORKFLOW.experiments[wildcards.row].model_size))
     resources:
         gpu=WORKFLOW.gpus_per_job(),
-        mem_mb=lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).mem_mb(attempt),
-        runtime=lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).runtime(attempt),
-        disk_mb=lambda wildcards, threads: WORKFLOW.training_resources(wildcards.row, threads).disk_mb,
+        mem_mb=asked_often(
+            lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).mem_mb(attempt)
+        ),
+        runtime=asked_often(
+            lambda wildcards, attempt, threads: WORKFLOW.training_resources(wildcards.row, threads).runtime(attempt)
+        ),
+        disk_mb=asked_often(lambda wildcards, threads: WORKFLOW.training_resources(wildcards.row, threads).disk_mb),
     params:
         command="train",
         # Features are made again for the same reasons as the runs that use them.
         code=command_digest("extract-features", "train"),
-        flags=lambda wildcards: [
-            *WORKFLOW.experiments[wildcards.row].flags(),
-            f"--row={wildcards.row}",
-            f"--seed={wildcards.seed}",
-        ],
-        files=lambda wildcards, input: [
-            *(["--features", *input.features] if input.features else []),
-            *("--output", str(PATHS.row(wildcards.row, wildcards.seed))),
-        ],
-        dimensions=lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].dimensions,
+        flags=training_flags,
+        files=training_files,
+        dimensions=asked_often(
+            lambda wildcards: WORKFLOW.models[WORKFLOW.experiments[wildcards.row].model_size].dimensions
+        ),
         precision=WORKFLOW.config.precision,
 
 
