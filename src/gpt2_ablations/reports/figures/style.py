@@ -104,9 +104,6 @@ def save_figure(figure: Figure, path: Path, title: str) -> list[Path]:
 
     Returns: the two files.
     """
-    # Both files have one layout. Otherwise it would be computed twice for each.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
     files = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
     metadata = ({"Title": title, "Date": None, "Creator": None}, {"Title": title, "Software": None})
     for file, describing in zip(files, metadata):
