@@ -28,6 +28,7 @@ from gpt2_ablations.planning.workflow import (
     write_config,
 )
 from gpt2_ablations.settings.paths import MODEL_FILE
+from gpt2_ablations.settings.rows import named_row
 
 # What Snakemake does not document. All of it is used here, and nowhere else.
 #
@@ -59,9 +60,9 @@ def is_forced():
 
 # Snakemake copies all globals of the Snakefile, which include a function of each rule, whenever it formats a command. A
 # rule without a command does not need its function, and there is a rule for each row.
-def forget_functions(rules):
-    for rule in rules:
-        globals().pop(f"__{rule}", None)
+def forget_functions(names):
+    for name in names:
+        globals().pop(f"__{name}", None)
 
 
 # Snakemake asks for the parameters of a function some ten times for each job.
@@ -134,25 +135,45 @@ def settled(files, up_to_date):
     return [before_update(ancient(str(file))) for file in files] if up_to_date and not is_forced() else files
 
 
-# What all rules that run a command of the package have in common; it makes nothing itself. `localrule` is not inherited.
-rule command:
-    log:
-        f"{LOGS}/command.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=LIGHT_MB,
-        runtime=LIGHT_MINUTES,
-    params:
-        command="--help",
-        config=CONFIG,
-        # The command's code. Its own parameters. And those that follow from inputs and outputs.
-        code=None,
-        flags=[],
-        files=[],
-    shell:
-        "python3 -m gpt2_ablations {params.command:q} {params.flags:q} --log {log:q} {params.config:q} {params.files:q}"
+# A target that names no row. An exception here would print several lines.
+def check_row(row):
+    try:
+        named_row(row, WORKFLOW.experiments, WORKFLOW.config.experiments)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+# The token file, and the weights with the file that holds their sha256. Weights are compared by that file, not by date.
+def feature_inputs(wildcards):
+    weights = WORKFLOW.feature_weight_files(wildcards.identity)
+    files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
+    return settled(files, UP_TO_DATE.features(wildcards.identity))
+
+
+@asked_often
+def training_inputs(wildcards):
+    check_row(wildcards.row)
+    weights = WORKFLOW.weight_files(wildcards.row)
+    files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
+    return settled(files, UP_TO_DATE.run(wildcards.row, int(wildcards.seed)))
+
+
+@asked_often
+def feature_input(wildcards):
+    row, seed = wildcards.row, int(wildcards.seed)
+    return settled(WORKFLOW.feature_files(row, seed), UP_TO_DATE.run(row, seed))
+
+
+@asked_often
+def training_flags(wildcards):
+    flags = WORKFLOW.experiments[wildcards.row].flags()
+    return [*flags, f"--row={wildcards.row}", f"--seed={wildcards.seed}"]
+
+
+@asked_often
+def training_files(wildcards, input):
+    features = ["--features", *input.features] if input.features else []
+    return [*features, "--output", str(PATHS.row(wildcards.row, wildcards.seed))]
 
 
 def begin():
