@@ -27,7 +27,7 @@ from gpt2_ablations.planning.workflow import (
     sources_as_parameters,
     write_config,
 )
-from gpt2_ablations.settings.paths import MODEL_FILE
+from gpt2_ablations.settings.paths import MODEL_FILE, Paths
 from gpt2_ablations.settings.rows import named_row
 
 # What Snakemake does not document. All of it is used here, and nowhere else.
@@ -85,10 +85,12 @@ try:
     if IS_MODULE:
         check_module(MODULE_PREFIX)
         config, ORIGINS = module_config(config, CHECKOUT)
-    WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
-    if not IS_MAIN_PROCESS and WORKFLOW.paths.config.is_file():
+    saved = None if IS_MAIN_PROCESS else Paths(config["results"]).config
+    if saved is not None and saved.is_file():
         # What the invocation read when it started. The user may have changed the files since.
-        WORKFLOW = load_workflow([str(WORKFLOW.paths.config)], local=LOCAL)
+        WORKFLOW = load_workflow([str(saved)], local=LOCAL)
+    else:
+        WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
 except InputError as error:
     sys.exit(f"error: {error}")
 
