@@ -220,7 +220,7 @@ def test_removed_features_are_made_for_new_runs_alone(two_models):
     assert two_models.scheduled() == {"extract_features": 1, "train": 2, "table": 1}
     two_models.rows(TWO_MODELS | {"1": {"batch_size": 4}})
     assert trained(two_models) == runs("1") and two_models.scheduled()["extract_features"] == 1
-    # Who forces trainings gets them, with their features.
+    # Who forces training runs gets them, with their features.
     two_models.rows(TWO_MODELS)
     assert two_models.scheduled("--forcerun", "train") == {"extract_features": 4, "train": 10, "table": 1}
 

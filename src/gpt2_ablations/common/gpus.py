@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..common.logs import logger
 from .errors import InputError
+from .logs import logger
 
 # Names of environment variables.
 LOCK_FOLDER_VARIABLE = "GPT2_ABLATIONS_LOCKS"

@@ -9,6 +9,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from .hashing import digest
+
 PACKAGE = Path(__file__).parents[1]
 # Modules that change no number: files, logs, downloads (checked by sha256), and settings, whose values count instead.
 # A module that is not listed here counts.
@@ -46,7 +48,7 @@ def command_digest(*commands: str) -> str:
     modules = {module for command in commands for module in command_modules(command)}
     parts = [_canonical(_command_function(command)) for command in commands]
     parts += [f"{module} {_module_digest(module)}" for module in sorted(modules)]
-    return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
+    return digest("\n\n".join(parts))
 
 
 @cache

@@ -8,10 +8,10 @@ import platform
 
 import torch
 
-from ..common.logs import logger
 from .errors import InputError
 from .gpus import release_gpu, take_gpu, visible_gpus
 from .hardware import processor_name, short_device_name
+from .logs import logger
 
 # Of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

@@ -1,8 +1,7 @@
 """Feature files: safetensors, written shard by shard and mapped when they are read.
 
 A file holds `hidden` [n_kept, C] float32 and, of each split, `starts`, `lengths`, `real_lengths` and `labels`, int64
-[N]. Its metadata holds the spec, `made_from`, `context_length`, `seconds` and
-`peak_memory_mb`.
+[N]. Its metadata holds the spec, `made_from`, `context_length`, `seconds` and `peak_memory_mb`.
 """
 
 import json
