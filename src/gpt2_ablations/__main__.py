@@ -1,5 +1,6 @@
 """`python -m gpt2_ablations COMMAND`, and `gpt2-ablations COMMAND` where the package is installed."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,7 +19,10 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _end)
-    sys.exit(main())
+    code = main()
+    # At its exit Python looks for garbage among the objects of all libraries: with torch's that takes a second or two.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _end(number: int, frame: object) -> None:
