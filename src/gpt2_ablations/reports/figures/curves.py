@@ -53,8 +53,10 @@ def curves_figure(label: str, histories: Histories, notes: Sequence[str]) -> Fig
         histories: one for each seed, as `Run.history` returns it.
     """
     lines = [f"{SAMPLED} {_seeds_drawn(len(histories))}", *notes]
-    figure = new_figure(9, 3.6, f"Training of row {label}", lines, LEGEND)
-    for axes, quantity in zip(figure.subplots(1, 2), (LOSS, ACCURACY)):
+    height = 3.6
+    figure = new_figure(9, height, f"Training of row {label}", lines, LEGEND)
+    bounds = _panel_bounds(figure, height, left=0.07)
+    for axes, quantity in zip(figure.subplots(1, 2, gridspec_kw=bounds | {"wspace": 0.2}), (LOSS, ACCURACY)):
         _draw_curves(axes, histories, quantity)
         axes.set_xlabel("Epoch")
         axes.set_ylabel(quantity.label)
@@ -75,10 +77,7 @@ def multiples_figure(
     lines = [f"{SAMPLED} {_seeds_drawn(seeds)}", *notes]
     height = 0.6 + PANEL_HEIGHT * n_lines
     figure = new_figure(10, height, f"{quantity.name.capitalize()} of every row during training", lines, LEGEND)
-    # The panels are all alike, and automatic layout of many panels is slow.
-    figure.set_layout_engine("none")
-    whole = figure.get_figheight()
-    bounds = {"left": 0.075, "right": 0.99, "bottom": 0.55 / whole, "top": (height - 0.42) / whole}
+    bounds = _panel_bounds(figure, height - 0.3, left=0.075)
     grid = figure.subplots(
         n_lines, columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=bounds | {"hspace": 0.4, "wspace": 0.08}
     )
@@ -96,9 +95,21 @@ def multiples_figure(
     if quantity is LOSS:
         grid[0, 0].set_yscale("log")
         plain_log_ticks(grid[0, 0].yaxis, (1, 2, 5))
-    figure.supxlabel("Epoch", size=9, y=0.1 / whole)
+    figure.supxlabel("Epoch", size=9, y=0.1 / figure.get_figheight())
     figure.supylabel(quantity.label + (", logarithmic" if quantity is LOSS else ""), size=9, x=0.008)
     return figure
+
+
+def _panel_bounds(figure: Figure, height: float, left: float) -> dict[str, float]:
+    """Fixed places for panels that are all alike: automatic layout takes longer than to draw them.
+
+    Args:
+        height: inches, of the space below the heading.
+        left: where the panels begin, as a fraction of the width.
+    """
+    figure.set_layout_engine("none")
+    whole = figure.get_figheight()
+    return {"left": left, "right": 0.99, "bottom": 0.55 / whole, "top": (height - 0.12) / whole}
 
 
 def _seeds_drawn(n: int) -> str:
