@@ -31,12 +31,17 @@ def digest_file(weights: Path) -> Path:
     return weights.with_name(weights.name + ".sha256")
 
 
+def is_as_new(file: Path, other: Path) -> bool:
+    """Whether a file exists and was changed no earlier than another one."""
+    return file.is_file() and file.stat().st_mtime_ns >= other.stat().st_mtime_ns
+
+
 def weights_digest(weights: Path) -> str:
     """The sha256 of a weight file, as 64 hexadecimal digits.
 
     It is read from `digest_file`, or computed if that is missing or older than the weights.
     """
     beside = digest_file(weights)
-    if beside.is_file() and beside.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
+    if is_as_new(beside, weights):
         return beside.read_text().strip()
     return sha256_of(weights)

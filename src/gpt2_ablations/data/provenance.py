@@ -2,9 +2,8 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
-from ..common.hashing import digest, digest_file, sha256_of, weights_digest
+from ..common.hashing import digest, digest_file, is_as_new, sha256_of, weights_digest
 from ..common.source_code import command_digest
 from ..settings.config import Config
 from ..settings.constants import SPLITS
@@ -44,17 +43,13 @@ def weights_made_from(config: Config, name: str, model: ModelConfig) -> str | No
     copy = Paths(config.results).weights(name)
     try:
         original = local_path(model.source) if is_local(model.source) else None
-        if original is not None and original.is_file() and not _is_newer(copy, original):
+        if original is not None and original.is_file() and not is_as_new(copy, original):
             found = sha256_of(original)
         else:
             found = weights_digest(copy) if copy.is_file() else digest_file(copy).read_text().strip()
     except (OSError, SourceError):
         return None
     return f"{found} {digest(model.source)}"
-
-
-def _is_newer(file: Path, than: Path) -> bool:
-    return file.is_file() and file.stat().st_mtime_ns >= than.stat().st_mtime_ns
 
 
 def _content(source: str) -> str:

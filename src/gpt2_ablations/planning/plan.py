@@ -16,6 +16,7 @@ from .costs import pretraining_cost
 from .machine_speed import START_UP_SECONDS, Speed, estimated_seconds, measure_speed
 from .memory_fit import Machine, memory_shortage
 from .resources import jobs_at_once
+from .up_to_date import metadata_of
 from .workflow import Workflow
 
 # The size of a run's three files, its log and Snakemake's records of them.
@@ -254,12 +255,9 @@ def this_machine(workflow: Workflow) -> Machine:
 
 def _checkpoint_epochs(workflow: Workflow, row: str, seed: int) -> int:
     """The epochs that the checkpoint of an interrupted run holds; 0 without a checkpoint."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(workflow.paths.checkpoint(workflow.paths.row(row, seed)), framework="numpy") as file:
-            return int(file.metadata()["epoch"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return int(metadata_of(workflow.paths.checkpoint(workflow.paths.row(row, seed))).get("epoch", 0))
+    except ValueError:
         return 0
 
 

@@ -40,7 +40,7 @@ class UpToDate:
     def _tokens(self) -> str | None:
         """The sha256 of the token file; None if it is missing, or would be made from something else now."""
         file, config = self._workflow.paths.tokens, self._workflow.config
-        recorded = _metadata(file).get("made_from")
+        recorded = metadata_of(file).get("made_from")
         return sha256_of(file) if recorded and recorded == tokens_made_from(config) else None
 
     def _run_is_up_to_date(self, row: str, seed: int) -> bool:
@@ -58,10 +58,10 @@ class UpToDate:
     def _features_are_up_to_date(self, identity: str) -> bool:
         workflow, spec = self._workflow, self._workflow.spec(identity)
         current: MadeFrom = features_made_from(workflow.config, spec, workflow.models[spec.model_size], self._tokens)
-        return _metadata(workflow.paths.features(identity)).get("made_from") == json.dumps(current)
+        return metadata_of(workflow.paths.features(identity)).get("made_from") == json.dumps(current)
 
 
-def _metadata(file: Path) -> dict[str, str]:
+def metadata_of(file: Path) -> dict[str, str]:
     """The metadata of a safetensors file; empty if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
