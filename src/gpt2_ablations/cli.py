@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .common.errors import InputError, Superseded
+from .common.errors import InputError, Superseded, is_out_of_memory
 from .common.gpus import check_environment
 from .common.logs import log_to, logger
 from .common.progress import job_progress
@@ -451,17 +451,22 @@ def main(argv: list[str] | None = None) -> int:
         # A file that cannot be read or a folder that cannot be made is no fault of the program's.
         where = error.filename or arguments.command
         message = str(InputError(f"{where}: {error.strerror or error}; fix that and run again"))
-    except Exception as error:
-        if _is_out_of_memory(error):
+    except SystemExit:  # --help
+        raise
+    except BaseException as error:  # the panics of libraries in Rust are no `Exception`
+        if is_out_of_memory(error):
             message = (
                 f"{arguments.command}: too little memory for this row; set a smaller micro_batch_size or"
                 " features.max_memory_mb, precision: bfloat16, or another device"
             )
-        elif console is None:
-            raise
-        else:
+        elif console is not None:
             traceback.print_exc()
             message = f"{arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
+        elif _is_fault_of_this_program(error):
+            raise
+        else:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            message = str(InputError(f"{arguments.command} failed ({reason}); --log FILE writes the details to a file"))
     logger.error(message)
     if console is not None:
         with suppress(OSError):  # a terminal that was closed
@@ -469,8 +474,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was too small, of the host or a GPU, for something other than a batch."""
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    return on_gpu or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
+def _is_fault_of_this_program(error: BaseException) -> bool:
+    """Whether an exception comes from the package's own code, not from a library under it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, Exception) and Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)

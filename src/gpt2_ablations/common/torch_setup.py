@@ -50,7 +50,7 @@ def release_device(device: torch.device) -> None:
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device of a configured name. `auto` is the first of cuda, mps and cpu that this machine has.
+    """The torch device of a configured name. `auto` is cuda or else cpu; `mps` is taken by name only.
 
     Args:
         name: `auto`, `cpu`, `cuda` or `mps`.
@@ -60,7 +60,7 @@ def select_device(name: str) -> torch.device:
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+        name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         found = ", ".join(device for device, there in available.items() if there)
         raise InputError(f"device is '{name}', which this machine does not have; allowed here: auto, {found}")
