@@ -43,7 +43,7 @@ def weights_refusal() -> str:
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"])
 @pytest.mark.parametrize(
-    "proxy", ["socks://u:hush@proxy:1080", "ftp://proxy:1080", "http://proxy:99999", "u:hush@proxy:80"]
+    "proxy", ["socks://u:hush@proxy:1080", "ftp://proxy:8", "http://proxy:99999", "u:hush@proxy:80"]
 )
 def test_a_proxy_that_is_none_is_named(name, proxy, monkeypatch, tmp_path):
     monkeypatch.setenv(name, proxy)

@@ -4,7 +4,7 @@ import os
 import ssl
 from importlib.util import find_spec
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
 # The schemes that requests and huggingface_hub both know, and the packages that they need for SOCKS.
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -24,7 +24,7 @@ def mistaken_variable(certificate_variables: tuple[str, ...]) -> str | None:
 def proxy_in_use(address: str) -> str | None:
     """The variable and the proxy through which an address is reached, without secrets; None without a proxy."""
     parts = urlsplit(address)
-    if "*" in _ignored_hosts() or proxy_bypass_environment(parts.hostname or ""):
+    if "*" in _ignored_hosts() or proxy_bypass(parts.hostname or ""):
         return None
     return next((f"{name}={_without_password(os.environ[name])}" for name in _proxies((parts.scheme, "all"))), None)
 
@@ -44,8 +44,9 @@ def _proxy_mistake(name: str) -> str | None:
     found = f"the environment variable {name} is '{_without_password(value)}'"
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
-        is_valid = bool(parts.scheme in PROXY_SCHEMES and parts.hostname and (parts.port or True))
-        is_valid = is_valid and ("://" in value or "@" not in value)  # requests takes USER:PASSWORD@HOST for a scheme
+        is_valid = parts.scheme in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+        # requests takes the user in USER:PASSWORD@HOST for a scheme.
+        is_valid = is_valid and ("://" in value or "@" not in value)
     except ValueError:
         is_valid = False
     if not is_valid:
