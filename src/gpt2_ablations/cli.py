@@ -6,6 +6,7 @@ are imported where they are used: importing torch takes two seconds, which most 
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from .common.errors import InputError, Superseded, is_out_of_memory
-from .common.gpus import check_environment
+from .common.gpus import check_environment, visible_gpus
+from .common.hardware import usable_cores
 from .common.logs import log_to, logger
 from .common.progress import job_progress
 from .settings.config import Config, load_config
 from .settings.experiment import add_experiment_flags, experiment_from_flags
-from .settings.models import configured_models, named_model
+from .settings.models import ModelConfig, configured_models, named_model
 from .settings.paths import Paths
 from .settings.rows import ROW_ID, check_against_model, configured_rows
 
@@ -150,6 +152,18 @@ def _json(flag: str, text: str) -> dict:
     return content
 
 
+def _choose_threads(model: ModelConfig, device: str = "cpu") -> None:
+    """Use as many threads as the workflow's job on this model would, which Snakemake tells it by OMP_NUM_THREADS."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        from .planning.resources import job_threads
+
+        gpus = len(visible_gpus()) if device in ("auto", "cuda") else 0
+        threads = job_threads(model, gpus > 0, usable_cores(), gpus)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        if torch := sys.modules.get("torch"):  # it has read the variable
+            torch.set_num_threads(threads)
+
+
 # Before and during an invocation.
 
 
@@ -257,6 +271,9 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
     except TypeError as error:
         raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
     config = load_config(arguments.config)
+    _choose_threads(
+        named_model(spec.model_size, configured_models(config), "--spec: model_size", config.models), config.device
+    )
     with job_progress(Paths(config.results).progress(arguments.output), job="features"):
         from .finetuning.feature_job import extract_features
 
@@ -267,7 +284,9 @@ def train_command(arguments: argparse.Namespace) -> None:
     """finetune one row with one seed; takes the reference's flags"""
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
-    check_against_model(experiment, configured_models(config), "train", config.models)
+    models = configured_models(config)
+    check_against_model(experiment, models, "train", config.models)
+    _choose_threads(models[experiment.model_size], config.device)
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
@@ -300,6 +319,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from .inference.prediction import load_predictor
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
+    _choose_threads(predictor.saved.model, config.device)
     texts = arguments.text if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
@@ -419,11 +439,14 @@ def generate_messages_command(arguments: argparse.Namespace) -> None:
 
 def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     """pretrain one of the demo's miniature models"""
-    from .gpt2.pretraining import pretrain
     from .settings.models import check_model
 
     (entry, *_) = _json("--model", arguments.model).values()
-    pretrain(check_model(entry, "--model"), arguments.output, seed=123)
+    model = check_model(entry, "--model")
+    _choose_threads(model)
+    from .gpt2.pretraining import pretrain  # after the choice, which torch reads when it is imported
+
+    pretrain(model, arguments.output, seed=123)
 
 
 def main(argv: list[str] | None = None) -> int:
