@@ -73,11 +73,14 @@ def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precisio
     )
 
 
-def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> str:
+def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, device: str = "cpu") -> str:
     """The name of the feature file: equal for all rows and seeds that can share it.
 
-    It is a hash over what the hidden states depend on: weights, splits, tokenizer and the spec. It does not depend on
-    where the same bytes come from, nor on options of the trained layers.
+    It is a hash over what the hidden states depend on: weights, splits, tokenizer, the spec and the kind of device. It
+    does not depend on where the same bytes come from, nor on the model's name or options of the trained layers.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`.
     """
     identity = asdict(spec)
     del identity["model_size"]
@@ -88,6 +91,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     if config.dataset.format != SMS_FORMAT:
         identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
+    if device != "cpu":
+        identity["device"] = device
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
