@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .common.errors import InputError, Superseded, is_out_of_memory
-from .common.gpus import check_environment, visible_gpus
+from .common.gpus import check_environment, usable_gpus
 from .common.hardware import usable_cores
 from .common.logs import log_to, logger
 from .common.progress import job_progress
@@ -157,7 +157,7 @@ def _choose_threads(model: ModelConfig, device: str = "cpu") -> None:
     if "OMP_NUM_THREADS" not in os.environ:
         from .planning.resources import job_threads
 
-        gpus = len(visible_gpus()) if device in ("auto", "cuda") else 0
+        gpus = len(usable_gpus()) if device in ("auto", "cuda") else 0
         threads = job_threads(model, gpus > 0, usable_cores(), gpus)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         if torch := sys.modules.get("torch"):  # it has read the variable

@@ -9,7 +9,7 @@ import platform
 import torch
 
 from .errors import InputError
-from .gpus import release_gpu, take_gpu, visible_gpus
+from .gpus import release_gpu, take_gpu, usable_gpus
 from .hardware import processor_name, short_device_name
 from .logs import logger
 
@@ -27,7 +27,7 @@ def take_device(name: str) -> torch.device:
         InputError: this machine does not have the device.
     """
     # CUDA reads CUDA_VISIBLE_DEVICES when it is first used. The GPU is therefore taken before that.
-    if name == "cuda" or (name == "auto" and visible_gpus() and torch.backends.cuda.is_built()):
+    if name == "cuda" or (name == "auto" and usable_gpus()):
         take_gpu(start_cuda=_start_cuda)
     return select_device(name)
 

@@ -12,7 +12,7 @@ import yaml
 
 from ..common.errors import InputError
 from ..common.files import write_text_whole
-from ..common.gpus import visible_gpus
+from ..common.gpus import usable_gpus
 from ..common.hardware import usable_cores
 from ..common.hashing import digest_file
 from ..data.download.sources import SourceError, is_local, local_path, printable_source
@@ -327,5 +327,5 @@ def _source_as_parameter(source: str) -> str:
 
 @cache
 def count_visible_gpus() -> int:
-    """How many NVIDIA GPUs jobs may use on this machine."""
-    return len(visible_gpus())
+    """How many GPUs jobs may use on this machine, with the installed torch."""
+    return len(usable_gpus())
