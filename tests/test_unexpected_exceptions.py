@@ -1,5 +1,6 @@
 """Exceptions of the libraries underneath, of every class: one line on the console, and the details in the log."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,10 @@ import pytest
 import tiktoken
 
 from gpt2_ablations.cli import main
+from gpt2_ablations.common.progress import job_progress
 from gpt2_ablations.data import demo_language
+from gpt2_ablations.data.download import hub
+from gpt2_ablations.data.download.sources import SourceError
 from tests.conftest import CHECKOUT, environment
 
 
@@ -62,3 +66,20 @@ def test_help_is_no_error(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0 and "COMMAND" in capsys.readouterr().out
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "*")
+
+
+def test_a_panic_while_a_file_of_the_hub_is_downloaded_is_the_reason_why_the_source_fails(no_proxy):
+    with pytest.raises(SourceError, match=r"^the download failed \(PanicException\)$"), hub._explained():
+        panic()
+
+
+def test_a_panic_ends_the_progress_of_its_job_as_a_failure(tmp_path):
+    with pytest.raises(BaseException, match="no entry"), job_progress(tmp_path / "progress"):
+        panic()
+    assert json.loads((tmp_path / "progress").read_text())["error"] == "PanicException"

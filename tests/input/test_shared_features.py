@@ -11,7 +11,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gpt2_ablations.planning.workflow import load_workflow
-from gpt2_ablations.settings.feature_spec import feature_identity
 
 from .conftest import MODEL, Project, save_weights
 
@@ -66,27 +65,29 @@ def test_features_of_other_weights_are_refused_although_the_model_has_the_same_n
     assert line.startswith(f"{file}: holds the features of ") and line.endswith("; leave --features out")
 
 
-def test_features_of_a_gpu_are_in_a_file_of_their_own(project):
-    files = []
-    for device in ("cpu", "auto", "cuda", "mps"):
+def test_a_device_that_the_configuration_names_has_feature_files_of_its_own_wherever_they_are_planned(project):
+    files = {}
+    for device in ("auto", "cpu", "cuda", "mps"):
         project.contents["config.yaml"]["device"] = device
         project.save("config.yaml")
-        workflow = load_workflow(["config.yaml"], local=device != "auto")
-        files.append(workflow.feature_file(workflow.feature_spec("1", 123)))
-    cpu, auto_on_a_cluster, cuda, mps = files
-    assert auto_on_a_cluster == cuda and len({cpu, cuda, mps}) == 3
+        for local in (True, False):
+            workflow = load_workflow(["config.yaml"], local=local)
+            files.setdefault(device, set()).add(workflow.feature_file(workflow.feature_spec("1", 123)))
+    assert all(len(of_device) == 1 for of_device in files.values()) and len(set.union(*files.values())) == 4
 
 
-def test_a_row_says_that_its_features_come_from_another_device(project):
+def test_features_of_another_device_are_computed_again_for_the_row(project):
     prepare(project, {"tiny": MODEL}, {"1": {"model_size": "tiny"}})
     file = extracted(project, "1")
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
-    workflow = load_workflow(["config.yaml"])
-    spec, model = workflow.feature_spec("1", 123), workflow.models["tiny"]
-    identity = feature_identity(spec, model, workflow.config, "cuda")
-    assert metadata["device"] == "cpu" and metadata["identity"] == file.stem != identity
-    save_file(load_file(file), file, metadata | {"device": "cuda", "identity": identity})
-    flags = ["--model_size=tiny", "--num_epochs=1", "--features", str(file), "--output", "out", *CONFIG]
-    said = project.command("train", *flags).err
-    assert "warning: the features were computed on cuda, and this row trains on cpu\n" in said
+    assert metadata["device"] == "cpu"
+    flags = ["--model_size=tiny", "--num_epochs=1", "--features", str(file), *CONFIG]
+    assert "not used" not in project.command("train", *flags, "--output", "same").err
+    # Another device would round differently; these differ for all to see.
+    tensors = load_file(file)
+    save_file(tensors | {"hidden": tensors["hidden"] + 1}, file, metadata | {"device": "cuda"})
+    said = project.command("train", *flags, "--output", "other").err
+    assert "features of cuda are not used on cpu: computed again for this row\n" in said
+    same, other = ((project.folder / run / "predictions.csv").read_text() for run in ("same", "other"))
+    assert same == other

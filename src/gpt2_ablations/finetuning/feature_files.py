@@ -41,7 +41,7 @@ def write_features(
 
     Args:
         shards: float32 [n, C], together [n_kept, C].
-        identity: as `feature_identity` gives for `device`.
+        identity: as `feature_identity` gives for any device.
         device: the kind of device that computes the shards.
 
     Raises:

@@ -37,7 +37,7 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     device = take_device(config.device)
     # The device is released before the last shard is written, so that the next job computes meanwhile.
     shards = _shards(config, spec, model, layout, device, computed=lambda: release_device(device))
-    made_from, identity = features_made_from(config, spec, model), feature_identity(spec, model, config, device.type)
+    made_from, identity = features_made_from(config, spec, model), feature_identity(spec, model, config)
     write_features(output, spec, model, layout, shards, made_from, identity, device.type)
 
 

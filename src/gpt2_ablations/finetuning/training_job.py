@@ -71,7 +71,9 @@ def train(
     # Loop.
     device = device or take_device(config.device)
     if inputs.features_device not in (None, device.type):
-        logger.warning(f"the features were computed on {inputs.features_device}, and this row trains on {device.type}")
+        # Each device rounds differently.
+        logger.info(f"features of {inputs.features_device} are not used on {device.type}: computed again for this row")
+        inputs = _build_inputs(config, experiment, spec, model, None, device)
     finetuning = Finetuning(
         experiment, classifier, inputs.splits, seed, device, config.precision, config.micro_batch_size
     )
@@ -172,7 +174,7 @@ def _build_inputs(
 def _read_features_of(spec: FeatureSpec, model: ModelConfig, config: Config, file: Path) -> Features:
     """A feature file, which may have been made for a model of another name and the same weights."""
     features = read_features(file)
-    if features.identity != feature_identity(spec, model, config, features.device or "cpu"):
+    if features.identity != feature_identity(spec, model, config):
         raise InputError(
             f"{file}: holds the features of {features.spec}, this row needs {spec}, of its own weights, splits and"
             " tokenizer; leave --features out"

@@ -72,7 +72,7 @@ class Workflow:
     def feature_file(self, spec: FeatureSpec) -> str:
         """The file of the features that a spec describes."""
         if spec not in self._feature_files:
-            identity = feature_identity(spec, self.models[spec.model_size], self.config, self.device_kind())
+            identity = feature_identity(spec, self.models[spec.model_size], self.config, self.config.device)
             self.specs.setdefault(identity, spec)
             self._feature_files[spec] = str(self.paths.features(identity))
         return self._feature_files[spec]
@@ -142,10 +142,6 @@ class Workflow:
         return int(
             self.config.device == "cuda" or self.machine_gpus() > 0 or (self.config.device == "auto" and not self.local)
         )
-
-    def device_kind(self) -> str:
-        """The kind of device that jobs compute on: `cpu`, `cuda` or `mps`."""
-        return "cuda" if self.gpus_per_job() else "mps" if self.config.device == "mps" else "cpu"
 
     def threads(self, model_size: str) -> int:
         """Threads of a job on this model: 1 for a miniature, so that several jobs run at the same time."""

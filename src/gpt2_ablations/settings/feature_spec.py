@@ -73,14 +73,14 @@ def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precisio
     )
 
 
-def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, device: str = "cpu") -> str:
-    """The name of the feature file: equal for all rows and seeds that can share it.
+def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, device: str = "auto") -> str:
+    """The identity of features: equal for all rows and seeds that can share them, and the name of their file.
 
-    It is a hash over what the hidden states depend on: weights, splits, tokenizer, the spec and the kind of device. It
-    does not depend on where the same bytes come from, nor on the model's name or options of the trained layers.
+    It is a hash over what the hidden states depend on: weights, splits, tokenizer and the spec. It does not depend on
+    where the same bytes come from, nor on the model's name or options of the trained layers.
 
     Args:
-        device: `cpu`, `cuda` or `mps`.
+        device: the configured one. What `auto` means is known only in the job, which may run on another machine.
     """
     identity = asdict(spec)
     del identity["model_size"]
@@ -91,7 +91,7 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, devi
     if config.dataset.format != SMS_FORMAT:
         identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
-    if device != "cpu":
+    if device != "auto":
         identity["device"] = device
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
