@@ -93,7 +93,7 @@ try:
         # What the invocation read when it started. The user may have changed the files since.
         WORKFLOW = load_workflow([str(saved)], local=LOCAL)
     else:
-        cores = min(CORES.value, usable_cores()) if CORES else None
+        cores = min(CORES.value, usable_cores()) if CORES and CORES.value else None
         WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, cores, ORIGINS)
 except InputError as error:
     sys.exit(f"error: {error}")
