@@ -80,7 +80,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, devi
     where the same bytes come from, nor on the model's name or options of the trained layers.
 
     Args:
-        device: the configured one. What `auto` means is known only in the job, which may run on another machine.
+        device: the configured one. What `auto` means is known only in the job, which may run on another machine; a row
+            does not use features of another device than its own.
     """
     identity = asdict(spec)
     del identity["model_size"]
@@ -91,7 +92,7 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, devi
     if config.dataset.format != SMS_FORMAT:
         identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
-    if device != "auto":
+    if device not in ("auto", "cpu"):
         identity["device"] = device
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
