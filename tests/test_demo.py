@@ -145,9 +145,10 @@ def test_pretraining_lowers_the_loss(miniature):
     assert after < 0.6 * before
 
 
-def test_pretraining_says_what_it_did(tmp_path, capsys):
+def test_pretraining_shows_its_progress_and_says_what_it_did(tmp_path, capsys):
     before, after = pretrain(TINY, tmp_path / "model", seed=1, steps=2)
-    assert f"loss {before:.2f} before, {after:.2f} after" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pretraining: 100%" in said and f"loss {before:.2f} before, {after:.2f} after" in said
 
 
 def test_a_miniature_is_a_complete_model_file(miniature):

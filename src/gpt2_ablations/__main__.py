@@ -1,9 +1,14 @@
 """`python -m gpt2_ablations COMMAND`, and `gpt2-ablations COMMAND` where the package is installed."""
 
-import gc
 import os
-import signal
 import sys
+
+if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:
+    # A file of the user's named random.py, say, must not hide a module of that name. Python has these two loaded.
+    del sys.path[0]
+
+import gc
+import signal
 
 # Huge pages for large buffers: fewer page faults where every step allocates its activations. torch reads it once.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -6,6 +6,7 @@ are imported where they are used: importing torch takes two seconds, which most 
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -15,13 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .common.errors import InputError, Superseded
-from .common.gpus import check_environment
+from .common.errors import InputError, Superseded, is_out_of_memory
+from .common.gpus import check_environment, usable_gpus
+from .common.hardware import usable_cores
 from .common.logs import log_to, logger
 from .common.progress import job_progress
 from .settings.config import Config, load_config
 from .settings.experiment import add_experiment_flags, experiment_from_flags
-from .settings.models import configured_models, named_model
+from .settings.models import ModelConfig, configured_models, named_model
 from .settings.paths import Paths
 from .settings.rows import ROW_ID, check_against_model, configured_rows
 
@@ -150,6 +152,18 @@ def _json(flag: str, text: str) -> dict:
     return content
 
 
+def _choose_threads(model: ModelConfig, device: str = "cpu") -> None:
+    """Use as many threads as the workflow's job on this model would, which Snakemake tells it by OMP_NUM_THREADS."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        from .planning.resources import job_threads
+
+        gpus = len(usable_gpus()) if device in ("auto", "cuda") else 0
+        threads = job_threads(model, gpus > 0, usable_cores(), gpus)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        if torch := sys.modules.get("torch"):  # it has read the variable
+            torch.set_num_threads(threads)
+
+
 # Before and during an invocation.
 
 
@@ -257,6 +271,9 @@ def extract_features_command(arguments: argparse.Namespace) -> None:
     except TypeError as error:
         raise InputError(f"--spec is {arguments.spec!r} ({error}); copy it from the workflow's command") from None
     config = load_config(arguments.config)
+    _choose_threads(
+        named_model(spec.model_size, configured_models(config), "--spec: model_size", config.models), config.device
+    )
     with job_progress(Paths(config.results).progress(arguments.output), job="features"):
         from .finetuning.feature_job import extract_features
 
@@ -267,7 +284,9 @@ def train_command(arguments: argparse.Namespace) -> None:
     """finetune one row with one seed; takes the reference's flags"""
     experiment = experiment_from_flags(arguments)
     config = load_config(arguments.config)
-    check_against_model(experiment, configured_models(config), "train", config.models)
+    models = configured_models(config)
+    check_against_model(experiment, models, "train", config.models)
+    _choose_threads(models[experiment.model_size], config.device)
     seed = config.seeds[0] if arguments.seed is None else arguments.seed
     name = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(experiment.flags())).strip("-") or "defaults"
     output = arguments.output or Path(config.results, "manual", name, f"seed-{seed}")
@@ -300,6 +319,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from .inference.prediction import load_predictor
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
+    _choose_threads(predictor.saved.model, config.device)
     texts = arguments.text if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
@@ -419,11 +439,14 @@ def generate_messages_command(arguments: argparse.Namespace) -> None:
 
 def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
     """pretrain one of the demo's miniature models"""
-    from .gpt2.pretraining import pretrain
     from .settings.models import check_model
 
     (entry, *_) = _json("--model", arguments.model).values()
-    pretrain(check_model(entry, "--model"), arguments.output, seed=123)
+    model = check_model(entry, "--model")
+    _choose_threads(model)
+    from .gpt2.pretraining import pretrain  # after the choice, which torch reads when it is imported
+
+    pretrain(model, arguments.output, seed=123)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -451,17 +474,22 @@ def main(argv: list[str] | None = None) -> int:
         # A file that cannot be read or a folder that cannot be made is no fault of the program's.
         where = error.filename or arguments.command
         message = str(InputError(f"{where}: {error.strerror or error}; fix that and run again"))
-    except Exception as error:
-        if _is_out_of_memory(error):
+    except SystemExit:  # --help
+        raise
+    except BaseException as error:  # the panics of libraries in Rust are no `Exception`
+        if is_out_of_memory(error):
             message = (
                 f"{arguments.command}: too little memory for this row; set a smaller micro_batch_size or"
                 " features.max_memory_mb, precision: bfloat16, or another device"
             )
-        elif console is None:
-            raise
-        else:
+        elif console is not None:
             traceback.print_exc()
             message = f"{arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
+        elif _is_fault_of_this_program(error):
+            raise
+        else:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            message = str(InputError(f"{arguments.command} failed ({reason}); --log FILE writes the details to a file"))
     logger.error(message)
     if console is not None:
         with suppress(OSError):  # a terminal that was closed
@@ -469,8 +497,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was too small, of the host or a GPU, for something other than a batch."""
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    return on_gpu or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
+def _is_fault_of_this_program(error: BaseException) -> bool:
+    """Whether an exception comes from the package's own code, not from a library under it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, Exception) and Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)

@@ -1,6 +1,7 @@
 """The choice of the device, and its short name for the table."""
 
 import pytest
+import torch
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.common.hardware import short_device_name
@@ -34,3 +35,9 @@ def test_a_device_name_is_shortened_for_the_table(name, short):
 def test_a_device_that_the_machine_does_not_have_is_refused():
     with pytest.raises(InputError, match="device is 'mps', which this machine does not have; allowed here: auto, cpu"):
         select_device("mps")
+
+
+def test_auto_is_a_gpu_of_cuda_or_the_cpu_and_mps_is_taken_by_name_only(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert select_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert select_device("mps").type == "mps"

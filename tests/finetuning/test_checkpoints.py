@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gpt2_ablations.data.tokens import TokenizedSplit, context_positions
-from gpt2_ablations.finetuning import checkpoints
+from gpt2_ablations.finetuning import checkpoints, loop
 from gpt2_ablations.finetuning.batches import LoaderOrder, inputs_from_features, inputs_from_tokens
 from gpt2_ablations.finetuning.checkpoints import Checkpoint, TrainingState
 from gpt2_ablations.finetuning.classifier import build_classifier
@@ -172,3 +172,24 @@ def test_the_order_of_batches_resumes_from_its_state():
     order.shuffled(5)
     later.state = order.state
     assert torch.equal(order.shuffled(50), later.shuffled(50))
+
+
+def test_the_time_to_write_checkpoints_is_not_training_time(tmp_path, monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+
+    class Slow(Checkpoint):
+        def save(self, state: TrainingState) -> None:
+            saved.append(state.seconds)
+            clock[0] += 1000
+
+    training = finetuning(num_epochs=3, trainable_layers="last_layer")
+    train_epoch = training._train_epoch
+
+    def of_one_second(epoch: int) -> None:
+        train_epoch(epoch)
+        clock[0] += 1
+
+    training._train_epoch = of_one_second
+    result = training.train(Slow(tmp_path / "run.safetensors", {}, every_epoch=True))
+    assert saved == [1, 2, 3] and result.training_seconds == 3

@@ -7,6 +7,7 @@ from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data import dataset
 from gpt2_ablations.finetuning.loop import Finetuning
+from gpt2_ablations.finetuning.updates import ComputeSizes
 from tests.finetuning.test_checkpoints import KINDS, finetuning
 
 
@@ -67,6 +68,35 @@ def test_an_evaluation_that_does_not_fit_is_repeated_with_fewer_tokens():
     found = training.train()
     assert training.sizes.evaluation_tokens == 120
     torch.testing.assert_close(found.logits, expected.train().logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.5 GB, max allowed: 18 GB)."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+    ids=["MPS", "CPU", "cuBLAS", "Python"],
+)
+def test_too_little_memory_is_known_whatever_class_the_device_s_error_has(error):
+    sizes = ComputeSizes(torch.device("cpu"), 8, 240)
+
+    def compute() -> int:
+        if sizes.micro_batch_size == 8:
+            raise error
+        return sizes.micro_batch_size
+
+    assert sizes.retry_smaller(compute, 0) == 4
+
+
+def test_another_runtime_error_is_not_taken_for_too_little_memory():
+    def compute() -> None:
+        raise RuntimeError("Placeholder storage has not been allocated on MPS device!")
+
+    with pytest.raises(RuntimeError, match="Placeholder"):
+        ComputeSizes(torch.device("cpu"), 8, 240).retry_smaller(compute, 0)
 
 
 @pytest.mark.parametrize(("options", "texts", "last"), [({}, 1, 2), ({"batch_size": 1}, 0, 1)])

@@ -377,3 +377,20 @@ def test_the_bias_that_moves_into_the_final_norm_gives_the_bias_of_the_head(runs
     torch.testing.assert_close(exported["score.weight"] @ moved, tensors["head.bias"], rtol=0, atol=1e-6)
     # Large enough that a bias left out would show.
     assert tensors["head.bias"].abs().max() > 1e-3
+
+
+class WithoutFloat64(torch.Tensor):
+    """A tensor that stands in for one on MPS: it refuses float64 until it is copied to the CPU."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+
+def test_a_device_without_float64_gives_the_same_predictions(runs, monkeypatch):
+    predictor = load_predictor(runs.config, runs.train("last-block") / "model.safetensors")
+    expected, computed = list(predictor.predict(runs.texts)), predictor.logits
+    monkeypatch.setattr(predictor, "logits", lambda examples: computed(examples).as_subclass(WithoutFloat64))
+    assert list(predictor.predict(runs.texts)) == expected

@@ -74,7 +74,7 @@ def test_a_pickle_is_refused_without_being_loaded(project):
             return open, ("owned", "w")
 
     torch.save(Owner(), project.folder / "tiny.safetensors")
-    assert "not a whole safetensors file" in refusal(project)
+    assert "a pickle, which could run code and is not read" in refusal(project)
     assert not (project.folder / "owned").exists()
 
 

@@ -171,6 +171,11 @@ def two_gpus(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # Snakemake, but no job, finds the package of torch in the working folder: one that says that it is built for CUDA.
+    for folder in filter(Path.is_dir, (tmp_path / "finished", tmp_path / "workshop")):
+        (folder / "torch").mkdir()
+        (folder / "torch" / "__init__.py").touch()
+        (folder / "torch" / "version.py").write_text("cuda = '12.8'")
 
 
 @pytest.fixture(scope="session")

@@ -41,9 +41,12 @@ MODULE_PREFIX = workflow.modifier.path_modifier.prefix if IS_MODULE else None
 CONFIG_FILES = workflow.configfiles
 # A cluster takes a number of jobs (`--jobs`), this machine a number of cores: only here do GPUs and memory have limits.
 LOCAL = workflow.resource_settings.nodes is None
+# With `--cores all` that is the machine's number, also in a container that may use less.
 CORES = workflow.global_resources.get("_cores")
 # Snakemake does not say why it does not start after a crash if it is quiet.
 IS_QUIET = bool(workflow.output_settings.quiet)
+# With `--sdm conda`, Snakemake activates an environment for each command, before this workflow's own prefix.
+USES_CONDA = "CONDA" in {method.name for method in workflow.deployment_settings.deployment_method}
 # A workflow that uses this one as a module keeps its own prefix of shell commands.
 SHELL_PREFIX = (shell._process_prefix if IS_MODULE else None) or "set -euo pipefail; "
 
@@ -90,7 +93,8 @@ try:
         # What the invocation read when it started. The user may have changed the files since.
         WORKFLOW = load_workflow([str(saved)], local=LOCAL)
     else:
-        WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
+        cores = min(CORES.value, usable_cores()) if CORES and CORES.value else None
+        WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, cores, ORIGINS)
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -109,8 +113,10 @@ BENCHMARKS = f"{PATHS.results}/benchmarks"
 # parameters changes.
 CONFIG = ["--config", str(PATHS.config)]
 ENVIRONMENT = "../envs/gpt2-ablations.yaml"
-# Jobs use this interpreter and this checkout, also if its environment is not activated.
-PREFIX = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONPATH={shlex.quote(str(SOURCE))}; "
+# Jobs use this interpreter, also if its environment is not activated, or that of the conda environment, and this
+# checkout. The working folder, whose files may have names of Python's modules, is no import path.
+INTERPRETER = "" if USES_CONDA else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+PREFIX = f"export {INTERPRETER}PYTHONPATH={shlex.quote(str(SOURCE))} PYTHONSAFEPATH=1; "
 shell.prefix((SHELL_PREFIX + PREFIX).replace("{", "{{").replace("}", "}}"))
 
 if LOCAL:

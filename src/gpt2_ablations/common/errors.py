@@ -1,9 +1,12 @@
 """Exceptions of this program, and texts that are safe to print."""
 
 import re
+import sys
 
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 _QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)]")
+# What errors of torch that are no torch.OutOfMemoryError say: on MPS, of the CPU's allocator, and of CUDA's libraries.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class InputError(Exception):
@@ -32,3 +35,11 @@ def without_secrets(text: str) -> str:
 def printable(text: str) -> str:
     """A text with `?` for each unprintable character, such as a newline or a terminal's control code."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was too small, of the host or of any device."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

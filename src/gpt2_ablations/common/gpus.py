@@ -13,13 +13,19 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from .errors import InputError
 from .logs import logger
+
+# The kernel's description of AMD's GPUs, and the devices by which programs use them.
+KFD_NODES, RENDER_DEVICES = Path("/sys/class/kfd/kfd/topology/nodes"), Path("/dev/dri")
 
 # Names of environment variables.
 LOCK_FOLDER_VARIABLE = "GPT2_ABLATIONS_LOCKS"
@@ -55,11 +61,13 @@ class Gpu:
         index: nvidia-smi's number of the GPU.
         uuid: of the GPU, or of the slice.
         slice_gb: the memory of a slice in GB, from the name of its profile; None for a whole GPU.
+        hip_index: HIP's number of a GPU of AMD; None for NVIDIA's.
     """
 
     index: int
     uuid: str
     slice_gb: int | None = None
+    hip_index: int | None = None
 
     @property
     def is_slice(self) -> bool:
@@ -69,16 +77,48 @@ class Gpu:
     def name(self) -> str:
         return f"GPU {self.index}" + (f", slice {self.uuid}" if self.is_slice else "")
 
+    def make_visible(self) -> None:
+        """Let this process and those that it starts see this GPU alone."""
+        if self.hip_index is None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.uuid
+        else:
+            os.environ["HIP_VISIBLE_DEVICES"] = str(self.hip_index)
+
+
+@cache
+def torch_backend() -> str | None:
+    """The GPUs for which the installed torch is built: `cuda` (NVIDIA's), `hip` (AMD's), or None.
+
+    torch's package says so in a file. Importing torch takes seconds.
+    """
+    spec = find_spec("torch")
+    return backend_in(Path(spec.origin).with_name("version.py")) if spec and spec.origin else None
+
+
+def backend_in(version_file: Path) -> str | None:
+    """As `torch_backend`, from the file version.py of torch's package."""
+    try:
+        found = re.search(r"^(cuda|hip)\b[^=\n]*= *['\"]", version_file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def usable_gpus() -> list[Gpu]:
+    """The GPUs that a job may take and that the installed torch can use."""
+    return visible_gpus() if torch_backend() else []
+
 
 def visible_gpus() -> list[Gpu]:
     """The GPUs that a job may take: all of them, or those that CUDA_VISIBLE_DEVICES names.
 
     The variable lists numbers, as nvidia-smi shows them, and UUIDs or the first characters of UUIDs. As in CUDA, the
     first entry that names no GPU ends the list. A GPU with slices stands for all its slices if CUDA_VISIBLE_DEVICES is
-    not set, and for its first slice if CUDA_VISIBLE_DEVICES names the GPU.
+    not set, and for its first slice if CUDA_VISIBLE_DEVICES names the GPU. With a torch for GPUs of AMD, see
+    `_amd_gpus`.
     """
-    if not shutil.which("nvidia-smi"):
-        return []
+    if torch_backend() == "hip":
+        return _amd_gpus()
     gpus = _parse_list(_nvidia_smi("-L"))
     slices: dict[int, list[Gpu]] = {}
     for gpu in gpus:
@@ -95,6 +135,31 @@ def visible_gpus() -> list[Gpu]:
         (gpu,) = named
         found.append(gpu if gpu.is_slice else slices.get(gpu.index, [gpu])[0])
     return list(dict.fromkeys(found))
+
+
+def _amd_gpus() -> list[Gpu]:
+    """The GPUs of AMD that this process may use, of those that HIP_VISIBLE_DEVICES or CUDA_VISIBLE_DEVICES numbers.
+
+    ROCR_VISIBLE_DEVICES, which SLURM sets, numbers all GPUs, and the other two those that it leaves.
+    """
+    found: list[Gpu] = []
+    for node in sorted(KFD_NODES.glob("[0-9]*"), key=lambda node: int(node.name)):
+        with suppress(OSError, ValueError):  # a GPU of another container
+            properties = dict(line.split() for line in (node / "properties").read_text().splitlines())
+            device = RENDER_DEVICES / f"renderD{properties.get('drm_render_minor')}"
+            if int(properties.get("simd_count", 0)) and os.access(device, os.R_OK | os.W_OK):
+                found.append(Gpu(len(found), f"AMD-{properties.get('unique_id', node.name)}"))
+    found = _numbered(found, os.environ.get("ROCR_VISIBLE_DEVICES"))
+    found = [replace(gpu, hip_index=number) for number, gpu in enumerate(found)]
+    return _numbered(found, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _numbered(gpus: list[Gpu], numbers: str | None) -> list[Gpu]:
+    """The GPUs with these numbers, separated by commas; all if it is None. An entry that is no number is skipped."""
+    if numbers is None:
+        return gpus
+    entries = [int(entry) for entry in map(str.strip, numbers.split(",")) if entry.isdecimal()]
+    return [gpus[entry] for entry in dict.fromkeys(entries) if entry < len(gpus)]
 
 
 def _names(entry: str, gpu: Gpu) -> bool:
@@ -155,7 +220,9 @@ def _is_own_job(pid: str) -> bool:
 
 
 def _nvidia_smi(*arguments: str) -> str:
-    """The output of nvidia-smi; empty if it fails, for example without a driver."""
+    """The output of nvidia-smi; empty if there is none or it fails, for example without a driver."""
+    if not shutil.which("nvidia-smi"):
+        return ""
     done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
@@ -238,13 +305,13 @@ def take_gpu(
         if taken is not None:
             _held.append(HeldGpu(*taken, has_room))
             _used.add(taken[0].uuid)
-            os.environ["CUDA_VISIBLE_DEVICES"] = taken[0].uuid
+            taken[0].make_visible()
             return taken[0]
         if waits_for != said:
             say(f"waiting for a GPU: {waits_for}")
             said = waits_for
         if held_by_jobs and has_room and gpus[0].uuid not in _used:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0].uuid
+            gpus[0].make_visible()
             start_cuda()
             # nvidia-smi may list this process from now on, so other processes are no longer looked for.
             _used.add(gpus[0].uuid)

@@ -79,7 +79,7 @@ class JobProgress:
             {"state": "running", "phase": phase, "done": done, "total": total, "seconds_left": left} | details()
         )
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Report that the job has failed: with the message of an `InputError`, or the class of another exception."""
         self._ended.set()
         self._write({"state": "failed", "error": str(error) if isinstance(error, InputError) else type(error).__name__})
@@ -133,9 +133,9 @@ def job_progress(path: Path, **about: str | int) -> Iterator[None]:
     try:
         yield
         job.remove()
-    except Superseded:
+    except (Superseded, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # the panics of libraries in Rust are no `Exception`
         job.fail(error)
         raise
     finally:

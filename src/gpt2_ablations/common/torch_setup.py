@@ -9,7 +9,7 @@ import platform
 import torch
 
 from .errors import InputError
-from .gpus import release_gpu, take_gpu, visible_gpus
+from .gpus import release_gpu, take_gpu, usable_gpus
 from .hardware import processor_name, short_device_name
 from .logs import logger
 
@@ -27,7 +27,7 @@ def take_device(name: str) -> torch.device:
         InputError: this machine does not have the device.
     """
     # CUDA reads CUDA_VISIBLE_DEVICES when it is first used. The GPU is therefore taken before that.
-    if name == "cuda" or (name == "auto" and visible_gpus() and torch.backends.cuda.is_built()):
+    if name == "cuda" or (name == "auto" and usable_gpus()):
         take_gpu(start_cuda=_start_cuda)
     return select_device(name)
 
@@ -50,7 +50,7 @@ def release_device(device: torch.device) -> None:
 
 
 def select_device(name: str) -> torch.device:
-    """The torch device of a configured name. `auto` is the first of cuda, mps and cpu that this machine has.
+    """The torch device of a configured name. `auto` is cuda or else cpu; `mps` is taken by name only.
 
     Args:
         name: `auto`, `cpu`, `cuda` or `mps`.
@@ -60,7 +60,7 @@ def select_device(name: str) -> torch.device:
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+        name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         found = ", ".join(device for device, there in available.items() if there)
         raise InputError(f"device is '{name}', which this machine does not have; allowed here: auto, {found}")

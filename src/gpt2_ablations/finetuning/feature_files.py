@@ -1,7 +1,7 @@
 """Feature files: safetensors, written shard by shard and mapped when they are read.
 
 A file holds `hidden` [n_kept, C] float32 and, of each split, `starts`, `lengths`, `real_lengths` and `labels`, int64
-[N]. Its metadata holds the spec, `made_from`, `context_length`, `seconds` and `peak_memory_mb`.
+[N]. Its metadata holds the spec, `identity`, `device`, `made_from`, `context_length`, `seconds` and `peak_memory_mb`.
 """
 
 import json
@@ -34,11 +34,15 @@ def write_features(
     layout: FeatureLayout,
     shards: Iterator[Tensor],
     made_from: MadeFrom,
+    identity: str = "",
+    device: str = "cpu",
 ) -> None:
     """Write a feature file as its shards are computed, and rename it when it is whole.
 
     Args:
         shards: float32 [n, C], together [n_kept, C].
+        identity: as `feature_identity` gives for any device.
+        device: the kind of device that computes the shards.
 
     Raises:
         InputError: the file cannot be written.
@@ -52,7 +56,8 @@ def write_features(
     }
     with write_whole(path) as partial, open(partial, "wb") as file:
         # The header comes first but holds the seconds: it is written again, within the same size, at the end.
-        size = len(_header(spec, layout, model, small, made_from, 0.0, 0.0))
+        about = {"identity": identity, "device": device, "made_from": json.dumps(made_from)}
+        size = len(_header(spec, layout, model, small, about, 0.0, 0.0))
         file.write(b" " * size)
         for tensor in small.values():
             write_tensor(file, tensor)
@@ -61,7 +66,7 @@ def write_features(
             # Freed before the next shard is computed: two would take twice features.max_memory_mb.
             del shard
         seconds = time.perf_counter() - started
-        header = _header(spec, layout, model, small, made_from, seconds, peak_host_memory_mb())
+        header = _header(spec, layout, model, small, about, seconds, peak_host_memory_mb())
         file.seek(0)
         file.write(header.ljust(size))
         file.flush()
@@ -72,13 +77,13 @@ def _header(
     layout: FeatureLayout,
     model: ModelConfig,
     small: dict[str, Tensor],
-    made_from: MadeFrom,
+    about: dict[str, str],
     seconds: float,
     peak_mb: float,
 ) -> bytes:
     metadata = {
         "spec": json.dumps(asdict(spec)),
-        "made_from": json.dumps(made_from),
+        **about,
         "context_length": json.dumps(layout.context),
         "seconds": f"{seconds:015.3f}",
         "peak_memory_mb": f"{peak_mb:015.1f}",
@@ -106,6 +111,8 @@ def read_features(path: str | Path) -> Features:
             context=json.loads(metadata["context_length"]),
             seconds=float(metadata["seconds"]),
             peak_memory_mb=float(metadata["peak_memory_mb"]),
+            identity=metadata["identity"],
+            device=metadata["device"],
         )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `snakemake --cores all extract_features`") from None

@@ -17,7 +17,7 @@ from ..data.tokens import TokenizedSplit, load_tokens, report_cut_examples
 from ..gpt2.weights import Weights, open_weights
 from ..runs.made_from import features_made_from
 from ..settings.config import Config
-from ..settings.feature_spec import FeatureSpec
+from ..settings.feature_spec import FeatureSpec, feature_identity
 from ..settings.models import ModelConfig, configured_models
 from ..settings.paths import Paths
 from .feature_files import write_features
@@ -37,7 +37,8 @@ def extract_features(config: Config, spec: FeatureSpec, output: Path) -> None:
     device = take_device(config.device)
     # The device is released before the last shard is written, so that the next job computes meanwhile.
     shards = _shards(config, spec, model, layout, device, computed=lambda: release_device(device))
-    write_features(output, spec, model, layout, shards, features_made_from(config, spec, model))
+    made_from, identity = features_made_from(config, spec, model), feature_identity(spec, model, config)
+    write_features(output, spec, model, layout, shards, made_from, identity, device.type)
 
 
 def compute_features(

@@ -43,6 +43,7 @@ class Features:
     """Features of all splits, with what they cost: seconds, and the peak memory of their process in MiB.
 
     context: positions after padding; None without padding.
+    identity, device: as `write_features` was given them; None for features that no file holds.
     """
 
     spec: FeatureSpec
@@ -50,6 +51,8 @@ class Features:
     context: int | None
     seconds: float
     peak_memory_mb: float
+    identity: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)

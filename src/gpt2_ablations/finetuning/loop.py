@@ -93,8 +93,9 @@ class Finetuning:
         for epoch in range(first_epoch, self.experiment.num_epochs + 1):
             self._train_epoch(epoch)
             if checkpoint is not None and checkpoint.is_due(size_of(state := self.state())):
-                seconds = time.perf_counter() - started
-                checkpoint.save(TrainingState(epoch, seconds, self.result.history, state))
+                saving = time.perf_counter()
+                checkpoint.save(TrainingState(epoch, saving - started, self.result.history, state))
+                started += time.perf_counter() - saving
         synchronize(self.device)
         trained = time.perf_counter()
         self._evaluate_all()

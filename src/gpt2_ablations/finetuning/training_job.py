@@ -18,7 +18,7 @@ from ..runs.write_run import accuracies, library_versions, write_run
 from ..settings.config import Config
 from ..settings.constants import CLASSES, NO_IGNORE_INDEX
 from ..settings.experiment import Experiment
-from ..settings.feature_spec import FeatureSpec, feature_spec
+from ..settings.feature_spec import FeatureSpec, feature_identity, feature_spec
 from ..settings.models import ModelConfig, configured_models
 from ..settings.paths import Paths
 from .batches import ModelInputs, inputs_from_features, inputs_from_tokens
@@ -70,6 +70,10 @@ def train(
 
     # Loop.
     device = device or take_device(config.device)
+    if inputs.features_device not in (None, device.type):
+        # Each device rounds differently.
+        logger.info(f"features of {inputs.features_device} are not used on {device.type}: computed again for this row")
+        inputs = _build_inputs(config, experiment, spec, model, None, device)
     finetuning = Finetuning(
         experiment, classifier, inputs.splits, seed, device, config.precision, config.micro_batch_size
     )
@@ -120,12 +124,14 @@ class RunInputs:
     Attributes:
         context: positions after padding; None without padding.
         features_seconds, features_peak_memory_mb: what the features cost; 0 and None for a row without frozen layers.
+        features_device: the kind of device that computed a feature file; None without one.
     """
 
     splits: dict[str, ModelInputs]
     context: int | None
     features_seconds: float = 0.0
     features_peak_memory_mb: float | None = None
+    features_device: str | None = None
 
 
 def _build_inputs(
@@ -145,12 +151,16 @@ def _build_inputs(
         inputs = RunInputs(inputs_from_tokens(experiment, tokens, context), context)
     else:
         if features_file is not None:
-            features = _read_features_of(spec, features_file)
+            features = _read_features_of(spec, model, config, features_file)
         else:
             assert device is not None
             features = compute_features(config, spec, model, load_tokens(tokens_file), device)
         inputs = RunInputs(
-            inputs_from_features(experiment, features), features.context, features.seconds, features.peak_memory_mb
+            inputs_from_features(experiment, features),
+            features.context,
+            features.seconds,
+            features.peak_memory_mb,
+            features.device,
         )
     n_examples = len(inputs.splits["train"])
     if n_examples < experiment.batch_size:
@@ -161,10 +171,14 @@ def _build_inputs(
     return inputs
 
 
-def _read_features_of(spec: FeatureSpec, file: Path) -> Features:
+def _read_features_of(spec: FeatureSpec, model: ModelConfig, config: Config, file: Path) -> Features:
+    """A feature file, which may have been made for a model of another name and the same weights."""
     features = read_features(file)
-    if features.spec != spec:
-        raise InputError(f"{file}: holds the features of {features.spec}, this row needs {spec}; leave --features out")
+    if features.identity != feature_identity(spec, model, config):
+        raise InputError(
+            f"{file}: holds the features of {features.spec}, this row needs {spec}, of its own weights, splits and"
+            " tokenizer; leave --features out"
+        )
     return features
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..common.errors import InputError
+from ..common.errors import InputError, is_out_of_memory
 from ..common.logs import logger
 from ..gpt2.model import PackedLayout
 from ..settings.experiment import Experiment
@@ -68,7 +68,9 @@ class ComputeSizes:
         """
         try:
             return compute()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not is_out_of_memory(error):
+                raise
             if self.halved or self.micro_batch_size == 1:
                 raise InputError(
                     f"step {step}: device {self.device} has too little memory for micro_batch_size"

@@ -1,12 +1,14 @@
 """Pretrains the demo's miniature GPT-2 models: next-token prediction on generated conversations, for seconds."""
 
 import math
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from ..common.files import write_whole
 from ..common.logs import logger
@@ -86,7 +88,7 @@ def _train(language_model: LanguageModel, batches: Tensor) -> list[float]:
         optimizer, lambda step: min(1, (step + 1) / WARM_UP_STEPS, (steps - step) / (DECAY * steps))
     )
     losses = []
-    for ids in batches:
+    for ids in tqdm(batches, desc="pretraining", unit="step", file=sys.stderr, mininterval=1):
         loss = F.cross_entropy(language_model(ids[:, :-1]), ids[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(language_model.parameters(), 1.0)

@@ -1,6 +1,8 @@
 """The layout of a GPT-2 weight file, and whether a file has it. torch is imported for bfloat16 files only."""
 
+import contextlib
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -44,8 +46,24 @@ def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {"ln_f.weight": (c,), "ln_f.bias": (c,)}
 
 
+# The first bytes of files that people take for a safetensors file.
+BEGINNINGS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`",
+    b"GGUF": "a GGUF file; use the safetensors file of the same model",
+    b"\x89HDF": "an HDF5 file, as TensorFlow writes it; use the safetensors file of the same model",
+}
+# Tensors are cloned, because safetensors refuses those that share memory.
+CONVERT_PICKLE = (
+    'python -c "import torch; from safetensors.torch import save_file; save_file({k: v.clone() for k, v in'
+    " torch.load('pytorch_model.bin', weights_only=True).items()}, 'model.safetensors')\""
+)
+
+
 class WeightFile:
-    """A safetensors file in the layout of the Hugging Face GPT-2 files. Names may have the prefix `transformer.`.
+    """A safetensors file in the layout of the Hugging Face GPT-2 files.
+
+    Names may have a prefix, such as `transformer.`. Tensors without it, such as the head of an exported classifier, are
+    then not used.
 
     Attributes:
         path, model: the file and the model that it belongs to.
@@ -61,17 +79,18 @@ class WeightFile:
         self.types: set[str] = set()
         with self.open("numpy") as file:
             names = list(file.keys())
-            prefix = "transformer." if any(name.startswith("transformer.") for name in names) else ""
+            prefix = self._prefix(names)
             self.stored = {name: prefix + name for name in weight_shapes(model)}
             expected = set(self.stored.values())
+            inside = [name for name in names if name.startswith(prefix)]
             missing = [name for name in self.stored.values() if name not in names]
-            extra = sorted(n for n in names if n not in expected and not NOT_WEIGHTS.fullmatch(n.removeprefix(prefix)))
+            extra = sorted(n for n in inside if n not in expected and not NOT_WEIGHTS.fullmatch(n.removeprefix(prefix)))
             if missing or extra:
                 kind, wrong = ("lacks", missing) if missing else ("has an extra", extra)
                 more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+                hint = _hint(names, file.metadata() or {}) or "use the file that belongs to this model"
                 raise InputError(
-                    f"{path}: {kind} tensor '{wrong[0]}'{more}; expected a GPT-2 of {model.n_layer} blocks; use the"
-                    " file that belongs to this model"
+                    f"{path}: {kind} tensor '{wrong[0]}'{more}; expected a GPT-2 of {model.n_layer} blocks; {hint}"
                 )
             for name, shape in weight_shapes(model).items():
                 tensor = file.get_slice(self.stored[name])
@@ -86,6 +105,14 @@ class WeightFile:
                     )
                 self.types.add(tensor.get_dtype())
 
+    def _prefix(self, names: list[str]) -> str:
+        """The part of the names before those of `weight_shapes`."""
+        prefixes = [name.removesuffix("wte.weight") for name in names if re.search(r"(^|\.)wte\.weight$", name)]
+        if len(prefixes) > 1:
+            found = ", ".join(f"'{prefix}'" for prefix in prefixes)
+            raise InputError(f"{self.path}: holds {len(prefixes)} models, with the prefixes {found}; keep one of them")
+        return prefixes[0] if prefixes else ""
+
     def open(self, framework: str) -> Any:
         """The open file, whose tensors are of a framework as safetensors names it."""
         try:
@@ -93,10 +120,34 @@ class WeightFile:
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such file; make it with `snakemake --cores all fetch_weights`") from None
         except (SafetensorError, OSError) as error:
+            if kind := _other_format(self.path):
+                raise InputError(f"{self.path}: {kind}") from None
             raise InputError(
                 f"{self.path}: not a whole safetensors file ({' '.join(str(error).split())});"
                 " delete it and fetch it again"
             ) from None
+
+
+def _hint(names: list[str], metadata: dict[str, str]) -> str | None:
+    """What a file is that holds the tensors of no GPT-2, and what to do; None if that is not known."""
+    if any("lora_" in name for name in names):
+        return "it holds LoRA adapters; merge them into their model, with `merge_and_unload()` of peft, and save that"
+    if "format_version" in metadata:
+        return "it is the saved model of a row, which holds the trained layers alone; `export` writes the whole model"
+    return None
+
+
+def _other_format(path: Path) -> str | None:
+    """What a file is that is no safetensors file, and what to do; None if that is not known. Nothing is unpickled."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile):
+        with open(path, "rb") as file:
+            beginning = file.read(32)
+        # PyTorch writes a zip around the pickle; before version 1.6, a pickle of protocol 2.
+        zipped = beginning.startswith(b"PK") and any(n.endswith("/data.pkl") for n in zipfile.ZipFile(path).namelist())
+        if zipped or beginning.startswith(b"\x80\x02"):
+            return f"a pickle, which could run code and is not read; convert a file that you trust: {CONVERT_PICKLE}"
+        return next((kind for bytes_, kind in BEGINNINGS.items() if beginning.startswith(bytes_)), None)
+    return None
 
 
 def check_pretrained_weights(path: str | Path, model: ModelConfig) -> None:

@@ -103,7 +103,7 @@ class Predictor:
             InputError: a text is empty, or has more tokens than the model has positions and the row does not cut texts.
         """
         for chunk in self._chunks(texts):
-            logits = self.logits([token_ids for _, token_ids in chunk]).double().cpu()
+            logits = self.logits([token_ids for _, token_ids in chunk]).cpu().double()  # MPS has no float64
             probabilities = logits.softmax(dim=1).tolist()
             for (text, _), pair, shares in zip(chunk, logits.tolist(), probabilities, strict=True):
                 predicted = int(pair[1] > pair[0])

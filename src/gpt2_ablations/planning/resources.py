@@ -98,7 +98,7 @@ def job_threads(model: ModelConfig, gpu: bool, cores: int | None = None, gpus: i
     if model.n_embd < SINGLE_THREAD_WIDTH:
         return 1
     if not gpu:
-        return MOST_THREADS
+        return min(MOST_THREADS, cores or MOST_THREADS)
     return GPU_THREADS if cores is None else max(1, min(GPU_THREADS, cores // jobs_at_once(gpus, cores)))
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from ..common.errors import InputError
 from ..common.files import write_text_whole
-from ..common.gpus import visible_gpus
+from ..common.gpus import usable_gpus
 from ..common.hardware import usable_cores
 from ..common.hashing import digest_file
 from ..data.download.sources import SourceError, is_local, local_path, printable_source
@@ -72,7 +72,7 @@ class Workflow:
     def feature_file(self, spec: FeatureSpec) -> str:
         """The file of the features that a spec describes."""
         if spec not in self._feature_files:
-            identity = feature_identity(spec, self.models[spec.model_size], self.config)
+            identity = feature_identity(spec, self.models[spec.model_size], self.config, self.config.device)
             self.specs.setdefault(identity, spec)
             self._feature_files[spec] = str(self.paths.features(identity))
         return self._feature_files[spec]
@@ -323,5 +323,5 @@ def _source_as_parameter(source: str) -> str:
 
 @cache
 def count_visible_gpus() -> int:
-    """How many NVIDIA GPUs jobs may use on this machine."""
-    return len(visible_gpus())
+    """How many GPUs jobs may use on this machine, with the installed torch."""
+    return len(usable_gpus())

@@ -4,7 +4,7 @@ The files state it, and they are up to date while it is what they would be made 
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..common.files import explained
@@ -37,7 +37,8 @@ def run_made_from(
 
 def features_made_from(config: Config, spec: FeatureSpec, model: ModelConfig, tokens: str | None = None) -> MadeFrom:
     """What a feature file is made from; arguments as for `run_made_from`."""
-    settings, code = [asdict(spec), model.dimensions], command_digest("extract-features")
+    # Models of two names may share the file.
+    settings, code = [asdict(replace(spec, model_size="")), model.dimensions], command_digest("extract-features")
     return _made_from(config, settings, code, spec.model_size if spec.seed is None else None, model, tokens)
 
 

@@ -37,7 +37,7 @@ class Result:
         history: one step for each training batch.
         correct: by split, the number of correct predictions and the number of examples.
         logits: of the test examples, float32 [N_test, 2]; None until the loop has ended.
-        training_seconds: the loop with its periodic evaluations.
+        training_seconds: the loop with its periodic evaluations, without writing checkpoints.
         evaluation_seconds: the final evaluation of the three splits.
     """
 

@@ -182,7 +182,7 @@ class Config(_Schema):
     ]
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
-        option("Where to compute; `auto` is the best device that the machine has", example="cpu"),
+        option("Where to compute; `auto` is `cuda` if torch can use a GPU, or else `cpu`", example="cpu"),
     ]
     precision: Annotated[
         Literal["float32", "tf32", "bfloat16"],

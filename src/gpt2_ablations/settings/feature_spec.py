@@ -73,11 +73,15 @@ def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precisio
     )
 
 
-def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> str:
-    """The name of the feature file: equal for all rows and seeds that can share it.
+def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config, device: str = "auto") -> str:
+    """The identity of features: equal for all rows and seeds that can share them, and the name of their file.
 
     It is a hash over what the hidden states depend on: weights, splits, tokenizer and the spec. It does not depend on
-    where the same bytes come from, nor on options of the trained layers.
+    where the same bytes come from, nor on the model's name or options of the trained layers.
+
+    Args:
+        device: the configured one. What `auto` means is known only in the job, which may run on another machine; a row
+            does not use features of another device than its own.
     """
     identity = asdict(spec)
     del identity["model_size"]
@@ -88,6 +92,8 @@ def feature_identity(spec: FeatureSpec, model: ModelConfig, config: Config) -> s
     if config.dataset.format != SMS_FORMAT:
         identity["format"] = asdict(config.dataset.format)
     identity["tokenizer"] = config.tokenizer.name
+    if device not in ("auto", "cpu"):
+        identity["device"] = device
     canonical = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -5,6 +5,7 @@ is not fetched again.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from filelock import FileLock
 
 from ...common.errors import InputError
 from ...common.files import cannot_be_written, write_whole
-from ...common.hashing import sha256_of
+from ...common.hashing import digest, sha256_of
 from ...common.logs import logger
 from .archives import LIMIT, check_beginning, read_messages
 from .sources import SourceError, check_sha256, is_local, join_source, local_file, printable_source, scheme_of
@@ -36,6 +37,9 @@ def fetch_file(
 ) -> None:
     """Fetch a file from the first source that provides it.
 
+    A download that `accept` refuses is kept beside `destination` for the next call: the mistake may be in the settings.
+    Files of the hub are in its cache.
+
     Args:
         sources: https addresses, `hf://org/repo@REVISION/path`, `file://` addresses and paths.
         destination: the final path of the file.
@@ -49,9 +53,20 @@ def fetch_file(
     """
 
     def take(source: str, partial: Path) -> None:
-        _take(source, partial, sha256, sha_setting)
-        if accept:
-            accept(partial)
+        refused = destination.with_name(f".{destination.name}.{digest(source)}.refused")
+        if refused.is_file() and (sha256 is None or sha256_of(refused) == sha256):
+            os.replace(refused, partial)
+        else:
+            refused.unlink(missing_ok=True)
+            _take(source, partial, sha256, sha_setting)
+        try:
+            if accept:
+                accept(partial)
+        except InputError as error:
+            if is_local(source) or scheme_of(source) == "hf":
+                raise
+            os.replace(partial, refused)
+            raise InputError(f"{error}; the download is kept as {refused}, delete it to download again") from None
 
     advice = f"list its path first in {setting}" if setting.endswith("sources") else f"set {setting} to its path"
     _fetch(sources, destination, sha256, take, destination.name, setting, f"Download it yourself and {advice}")

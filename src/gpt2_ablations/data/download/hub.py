@@ -13,8 +13,12 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from ...common.hashing import sha256_of
+from .network_settings import mistaken_variable
 from .progress_bar import ProgressBar
 from .sources import SourceError, check_address, check_sha256, failed_download
+
+# The variable that names its certificates.
+CERTIFICATES = ("SSL_CERT_FILE",)
 
 # Its warnings contain signed addresses.
 huggingface_hub.logging.set_verbosity_error()
@@ -104,9 +108,9 @@ def _explained() -> Iterator[None]:
     """Raise every exception of huggingface_hub as a SourceError."""
     try:
         yield
-    except SourceError:
+    except (SourceError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # hf_xet is written in Rust, whose panics are no `Exception`
         raise _source_error(error) from None
 
 
@@ -125,6 +129,6 @@ def _source_error(error: BaseException) -> SourceError:
             return SourceError(reason)
     if isinstance(error, errors.HfHubHTTPError):
         return SourceError(f"HTTP {error.response.status_code} ({error.response.reason_phrase})")
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not mistaken_variable(CERTIFICATES):
         return SourceError(f"cannot be stored in the cache {constants.HF_HUB_CACHE} ({error.strerror})")
-    return failed_download(error)
+    return failed_download(error, constants.ENDPOINT, CERTIFICATES)

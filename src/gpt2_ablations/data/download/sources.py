@@ -3,11 +3,13 @@
 import ipaddress
 import os
 import re
+import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ...common.errors import printable
+from .network_settings import mistaken_variable, proxy_in_use
 
 ALLOW_HTTP_VARIABLE = "GPT2_ABLATIONS_ALLOW_HTTP"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -20,13 +22,25 @@ class SourceError(Exception):
         super().__init__(printable(reason))  # it may quote the server
 
 
-def failed_download(error: BaseException) -> SourceError:
-    """The innermost reason of a library's error. The libraries' own messages contain whole addresses."""
-    if isinstance(error, ValueError):
+def failed_download(error: BaseException, address: str, certificate_variables: tuple[str, ...]) -> SourceError:
+    """The innermost reason of a library's error. The libraries' own messages contain whole addresses.
+
+    Args:
+        address: what could not be downloaded.
+        certificate_variables: the environment variables that name the library's certificates.
+    """
+    if mistake := mistaken_variable(certificate_variables):
+        return SourceError(mistake)
+    proxy = proxy_in_use(address)
+    if isinstance(error, ValueError) and not proxy:
         return SourceError("not a valid address")
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return SourceError(f"the download failed ({getattr(error, 'strerror', None) or type(error).__name__})")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = f"if your network inspects TLS, name its certificates in {certificate_variables[0]}"
+        return SourceError(f"its certificate is not trusted ({error.verify_message}); {advice}")
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return SourceError(f"the download failed ({reason}{f', through the proxy {proxy}' if proxy else ''})")
 
 
 def scheme_of(source: str) -> str:

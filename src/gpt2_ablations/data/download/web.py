@@ -18,6 +18,8 @@ TIMEOUT = 30.0  # seconds to connect, and seconds without a byte
 MAX_RETRY_AFTER = 60  # seconds; a server that asks for a longer wait is asked again after this
 TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 # `identity`: with compression in transit, Content-Length would not be the size of the file.
+# requests reads the first of these that is set.
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "gpt2-ablations"}
 
 
@@ -32,7 +34,7 @@ def download(address: str, path: Path, max_bytes: int | None = None) -> None:
     Raises:
         SourceError: the address does not provide the file.
     """
-    with _session() as session:
+    with _session(address) as session:
         for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 return _receive(session, address, path, max_bytes)
@@ -47,14 +49,14 @@ def announced_size(address: str) -> int | None:
     Raises:
         SourceError: the server does not answer, or it answers with an error or an HTML page.
     """
-    with _session() as session, _get(session, address) as response:
+    with _session(address) as session, _get(session, address) as response:
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise SourceError("an HTML page in place of the file")
         return _length(response)
 
 
 @contextmanager
-def _session() -> Iterator[requests.Session]:
+def _session(address: str) -> Iterator[requests.Session]:
     retries = urllib3.Retry(
         ATTEMPTS - 1,
         backoff_factor=BACKOFF,
@@ -69,7 +71,7 @@ def _session() -> Iterator[requests.Session]:
             session.hooks["response"].append(_check_redirect)
             yield session
     except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-        raise failed_download(error) from None
+        raise failed_download(error, address, CERTIFICATES) from None
 
 
 def _check_redirect(response: requests.Response, **_: object) -> None:
@@ -79,7 +81,12 @@ def _check_redirect(response: requests.Response, **_: object) -> None:
 
 def _get(session: requests.Session, address: str) -> requests.Response:
     check_address(address)
-    response = session.get(address, headers=HEADERS, stream=True, timeout=TIMEOUT)
+    try:
+        response = session.get(address, headers=HEADERS, stream=True, timeout=TIMEOUT)
+    except SourceError:
+        raise
+    except Exception as error:  # of any class: a wrong proxy is a ValueError, missing certificates are an OSError
+        raise failed_download(error, address, CERTIFICATES) from None
     if response.status_code != 200:
         raise SourceError(f"HTTP {response.status_code} ({response.reason})")
     return response
