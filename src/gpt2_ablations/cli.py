@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .common.errors import InputError, Superseded
+from .common.errors import InputError, Superseded, without_secrets
 from .common.gpus import check_environment
 from .common.logs import log_to, logger
 from .common.progress import job_progress
@@ -460,7 +460,7 @@ def main(argv: list[str] | None = None) -> int:
         elif console is None:
             raise
         else:
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), file=sys.stderr, end="")
             message = f"{arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
     logger.error(message)
     if console is not None:

@@ -94,6 +94,9 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
+# The report shows it, without the passwords of addresses in it.
+config["note"] = WORKFLOW.config.note
+
 PATHS = WORKFLOW.paths
 UP_TO_DATE = UpToDate(WORKFLOW)
 # A dry run continues. Any other invocation is refused later, by Snakemake or by `begin`; Snakemake does not say why.

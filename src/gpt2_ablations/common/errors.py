@@ -2,8 +2,9 @@
 
 import re
 
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/?#'\"]*@")
-_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)]")
+# The second form is of a password with `/`, `?` or `#` in it: what follows the colon is not a port.
+_USER_AND_PASSWORD = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:\[]*:(?!\d*(?:[\s/?#'\":;,.)]|$))\S*@)")
+_QUERY = re.compile(r"(\w://[^\s?]*\?)\S*[^\s'\":;,.)\]}]")
 
 
 class InputError(Exception):
@@ -25,7 +26,10 @@ class Superseded(Exception):
 
 
 def without_secrets(text: str) -> str:
-    """A text without the user, password and query of the addresses in it. Queries can hold access tokens."""
+    """A text without the user, password and query of the addresses in it. Queries can hold access tokens.
+
+    Everything that is written for people goes through it: messages, logs, reports and notes.
+    """
     return _QUERY.sub(r"\1…", _USER_AND_PASSWORD.sub("", text))
 
 

@@ -15,13 +15,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import Superseded
+from .errors import Superseded, without_secrets
 from .unfinished_files import remove_abandoned, unfinished_path
 
 logger = logging.getLogger("gpt2_ablations")
 
 
-class _Console(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Messages without the passwords and tokens of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+class _Console(_Formatter):
     """Messages for a person: `error: MESSAGE`, `warning: MESSAGE`, or the message alone."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -80,7 +87,7 @@ def log_to(path: str | Path) -> TextIO:
     os.dup2(log, 2)
     os.close(log)
     sys.stderr = io.TextIOWrapper(_Log(2, "w", closefd=False), errors="backslashreplace", write_through=True)
-    _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    _handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     _own_log = path.absolute()
     return console
 
