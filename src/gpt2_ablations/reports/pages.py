@@ -109,7 +109,7 @@ def _row_markdown(title: str, experiment: Experiment, runs: list[Run], paths: Pa
         )
         parts += [
             f"## Seed {run.seed}",
-            f"Accuracy: {counts}. Time: {run.minutes:.2f} min on {run.metrics.device_name}.",
+            f"Accuracy: {counts}. Training time, with features: {run.minutes:.2f} min on {run.metrics.device_name}.",
         ]
         log = paths.train_log(run.row, run.seed)
         parts.append(_code_block(log_as_shown(log)) if log.is_file() else f"The log is missing: `{log}`.")

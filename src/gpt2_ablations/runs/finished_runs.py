@@ -52,6 +52,7 @@ class Metrics(_Section):
     val_total: PositiveInt
     test_total: PositiveInt
     seconds: Seconds
+    device: str | None = None
     device_name: str
     precision: str = "float32"
     context_length: PositiveInt | None = None
@@ -60,6 +61,7 @@ class Metrics(_Section):
     features_peak_memory_mb: Megabytes = None
     note: str | None = None
     settings: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
 
     def differences(self, experiment: Experiment) -> list[str]:
         """The options of the run that differ from the row's, such as `batch_size 8, now 16`.
