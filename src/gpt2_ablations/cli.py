@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from .common.errors import InputError, Superseded, without_secrets
 from .common.gpus import check_environment
-from .common.logs import log_to, logger
+from .common.logs import log_to, logger, print_any_text
 from .common.progress import job_progress
 from .settings.config import Config, load_config
 from .settings.experiment import add_experiment_flags, experiment_from_flags
@@ -287,7 +287,7 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """classify texts with the saved model of a row, which `keep_models: true` keeps"""
-    from .inference.prediction_files import STANDARD_INPUT, read_texts, write_predictions
+    from .inference.prediction_files import STANDARD_INPUT, read_texts, typed_texts, write_predictions
 
     file = STANDARD_INPUT if arguments.text == [STANDARD_INPUT] else arguments.file
     if not arguments.text and file is None:
@@ -300,7 +300,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from .inference.prediction import load_predictor
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
-    texts = arguments.text if file is None else read_texts(file, arguments.column)
+    texts = typed_texts(arguments.text) if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
 
@@ -429,6 +429,7 @@ def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake prints one line and gives exit code 1."""
     console = None
+    print_any_text()
     try:
         check_environment()
         arguments = parse(argv)

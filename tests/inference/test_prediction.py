@@ -295,6 +295,19 @@ def test_texts_of_every_source_are_predicted_in_every_format(output_format, sour
         assert numbers == pytest.approx([p.probability, *p.logits], rel=1e-6)
 
 
+@pytest.mark.parametrize("output_format", ["text", "csv", "json"])
+def test_predictions_are_printed_on_a_console_of_ascii(output_format, runs, monkeypatch):
+    """For programs in UTF-8, for people with escapes."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", console)
+    model = str(runs.train("last-block") / "model.safetensors")
+    config = ["--config", str(CHECKOUT / "config" / "config.yaml"), config_file(runs)]
+    assert main(["predict", "--model", model, "--format", output_format, "£ 漢 😀", *config]) == 0
+    console.flush()
+    printed = console.buffer.getvalue()
+    assert ("£ 漢 😀".encode() if output_format != "text" else rb"\xa3 \u6f22 \U0001f600") in printed
+
+
 def test_the_error_for_an_unknown_column_names_it_and_those_that_exist(runs, capfd, tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n1,hello\n")
     model = str(runs.train("last-block") / "model.safetensors")
