@@ -277,8 +277,8 @@ def train_command(arguments: argparse.Namespace) -> None:
         metrics = train(config, experiment, seed, arguments.row, arguments.features, output)
     row = "" if arguments.row == "manual" else f"row {arguments.row}, "
     print(
-        f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"
-        f" test {metrics['test_acc']:.2%}; {output}"
+        f"{row}seed {seed}: accuracy {metrics['train_acc']:.2%} (training), {metrics['val_acc']:.2%} (validation),"
+        f" {metrics['test_acc']:.2%} (test); {output}"
     )
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from gpt2_ablations.reports.comparison import comparison_markdown
+from gpt2_ablations.reports.figures.curves import ACCURACY, LOSS, multiples_figure
 from gpt2_ablations.reports.figures.row_figures import accuracy_figure, gap_figure, time_figure
 from gpt2_ablations.reports.figures.style import style
 from gpt2_ablations.reports.interpretation import interpretation_markdown
@@ -114,3 +115,17 @@ def test_the_figures_say_what_their_bars_and_means_are(three_seeds):
         }
     for sentence, figure in figures.items():
         assert sentence in " ".join(text.get_text() for text in figure.texts)
+
+
+@pytest.mark.parametrize("quantity", [LOSS, ACCURACY], ids=lambda quantity: quantity.name)
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_the_axis_of_a_figure_of_few_rows_keeps_clear_of_its_heading(results, quantity, n_rows):
+    rows = dict(list(results.experiments.items())[:n_rows])
+    runs = read_runs(results.config, rows)
+    with style():
+        figure = multiples_figure(quantity, runs, {row: [] for row in rows}, dict.fromkeys(rows, "a row"), ["A note."])
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    (label,) = [text for text in boxes if text.startswith(quantity.label)]
+    assert boxes[label].y0 > 0
+    assert [text for text, box in boxes.items() if box.overlaps(boxes[label])] == [label]

@@ -199,8 +199,8 @@ def _other_sizes(title: str, comparisons: dict[str, SplitComparison]) -> list[st
             if size[0] != size[1]:
                 rows_by_size.setdefault(size, []).append(row)
     return [
-        f"{title} accuracy of {rows_named(rows)}: {reproduced} examples here, {published} in the published figures. The"
-        " difference is given in points only."
+        f"{title} accuracy of {rows_named(rows)}: {counted(reproduced, 'example')} here, {published} in the published"
+        " figures. The difference is given in points only."
         for (reproduced, published), rows in rows_by_size.items()
     ]
 

@@ -101,7 +101,7 @@ SPLITS: dict[str, Split] = {"training": "train", "validation": "val", "test": "t
 
 
 def _row_markdown(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
-    parts = [f"# {title}", f"`train {' '.join(experiment.flags())}`"]
+    parts = [f"# {title}", f"`{' '.join(['train', *experiment.flags()])}`"]
     for run in runs:
         counts = ", ".join(
             f"{name} {run.accuracy(split):.2%} ({run.correct(split)} of {run.total(split)})"
