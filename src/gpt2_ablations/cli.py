@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .common.errors import InputError, Superseded, without_secrets
+from .common.errors import InputError, Superseded, outside_locale, without_secrets
 from .common.gpus import check_environment
 from .common.logs import log_to, logger, print_any_text
 from .common.progress import job_progress
@@ -448,6 +448,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except UnicodeEncodeError as error:
+        message = str(outside_locale(error))
     except OSError as error:
         # A file that cannot be read or a folder that cannot be made is no fault of the program's.
         where = error.filename or arguments.command

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from gpt2_ablations.cli import main
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.inference.prediction_files import typed_texts
+from tests.conftest import environment
+from tests.input.conftest import the_line
 
 ODD = "Grüße ± … 漢字 €"
 
@@ -77,3 +80,18 @@ def test_a_typed_text_is_utf_8_where_the_locale_is_not():
     assert typed_texts([ODD, "plain", as_python_reads_it_in_the_c_locale]) == [ODD, "plain", ODD]
     with pytest.raises(InputError, match="neither in the locale's encoding nor UTF-8"):
         typed_texts([b"caf\xe9".decode("utf-8", errors="surrogateescape")])
+
+
+def test_a_path_that_the_locale_cannot_write_is_refused_in_one_line(project):
+    """In a process, because Python takes the encoding of paths from the locale when it starts."""
+    project.contents["config.yaml"] |= {"results": f"results {ODD}"}
+    project.save("config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "gpt2_ablations", "check", "--config", "config.yaml"],
+        env=environment() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert "the encoding of the locale is ascii, which cannot write" in the_line(done.stderr)
+    assert "set LC_ALL=C.UTF-8" in done.stderr

@@ -18,6 +18,15 @@ class InputError(Exception):
         super().__init__(without_secrets(printable(message)))
 
 
+def outside_locale(error: UnicodeEncodeError) -> InputError:
+    """The error to raise for a path or text that the locale's encoding lacks."""
+    found = error.object[error.start : error.end]
+    return InputError(
+        f"the encoding of the locale is {error.encoding}, which cannot write {found!r} of {error.object!r}; set"
+        " LC_ALL=C.UTF-8 and run again"
+    )
+
+
 class Superseded(Exception):
     """Another job owns these outputs now.
 
