@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .common.errors import InputError, Superseded, is_out_of_memory
+from .common.errors import InputError, Superseded, is_out_of_memory, outside_locale, without_secrets
 from .common.gpus import check_environment, usable_gpus
 from .common.hardware import usable_cores
-from .common.logs import log_to, logger
+from .common.logs import log_to, logger, print_any_text
 from .common.progress import job_progress
 from .settings.config import Config, load_config
 from .settings.experiment import add_experiment_flags, experiment_from_flags
@@ -296,8 +296,8 @@ def train_command(arguments: argparse.Namespace) -> None:
         metrics = train(config, experiment, seed, arguments.row, arguments.features, output)
     row = "" if arguments.row == "manual" else f"row {arguments.row}, "
     print(
-        f"{row}seed {seed}: training {metrics['train_acc']:.2%}, validation {metrics['val_acc']:.2%},"
-        f" test {metrics['test_acc']:.2%}; {output}"
+        f"{row}seed {seed}: accuracy {metrics['train_acc']:.2%} (training), {metrics['val_acc']:.2%} (validation),"
+        f" {metrics['test_acc']:.2%} (test); {output}"
     )
 
 
@@ -306,7 +306,7 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """classify texts with the saved model of a row, which `keep_models: true` keeps"""
-    from .inference.prediction_files import STANDARD_INPUT, read_texts, write_predictions
+    from .inference.prediction_files import STANDARD_INPUT, read_texts, typed_texts, write_predictions
 
     file = STANDARD_INPUT if arguments.text == [STANDARD_INPUT] else arguments.file
     if not arguments.text and file is None:
@@ -320,7 +320,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
     _choose_threads(predictor.saved.model, config.device)
-    texts = arguments.text if file is None else read_texts(file, arguments.column)
+    texts = typed_texts(arguments.text) if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
 
@@ -452,6 +452,7 @@ def pretrain_miniature_command(arguments: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a user's mistake prints one line and gives exit code 1."""
     console = None
+    print_any_text()
     try:
         check_environment()
         arguments = parse(argv)
@@ -470,6 +471,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except UnicodeEncodeError as error:
+        message = str(outside_locale(error))
     except OSError as error:
         # A file that cannot be read or a folder that cannot be made is no fault of the program's.
         where = error.filename or arguments.command
@@ -483,7 +486,7 @@ def main(argv: list[str] | None = None) -> int:
                 " features.max_memory_mb, precision: bfloat16, or another device"
             )
         elif console is not None:
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), file=sys.stderr, end="")
             message = f"{arguments.command} failed ({type(error).__name__}); see its log: {arguments.log}"
         elif _is_fault_of_this_program(error):
             raise

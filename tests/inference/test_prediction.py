@@ -295,6 +295,19 @@ def test_texts_of_every_source_are_predicted_in_every_format(output_format, sour
         assert numbers == pytest.approx([p.probability, *p.logits], rel=1e-6)
 
 
+@pytest.mark.parametrize("output_format", ["text", "csv", "json"])
+def test_predictions_are_printed_on_a_console_of_ascii(output_format, runs, monkeypatch):
+    """For programs in UTF-8, for people with escapes."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", console)
+    model = str(runs.train("last-block") / "model.safetensors")
+    config = ["--config", str(CHECKOUT / "config" / "config.yaml"), config_file(runs)]
+    assert main(["predict", "--model", model, "--format", output_format, "£ 漢 😀", *config]) == 0
+    console.flush()
+    printed = console.buffer.getvalue()
+    assert ("£ 漢 😀".encode() if output_format != "text" else rb"\xa3 \u6f22 \U0001f600") in printed
+
+
 def test_the_error_for_an_unknown_column_names_it_and_those_that_exist(runs, capfd, tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n1,hello\n")
     model = str(runs.train("last-block") / "model.safetensors")
@@ -362,6 +375,30 @@ def test_transformers_loads_the_exported_tokenizer(runs, tmp_path, shared):
         "Hello " * 99
     )
     assert answer[0]["label"] in ("fine", "junk")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_export_warns_if_a_pipeline_would_pool_another_position(row, runs, tmp_path, capfd):
+    saved, tensors = load_saved_model(runs.train(row) / "model.safetensors")
+    results = tmp_path / "results"
+    (results / "tokenizer").mkdir(parents=True)
+    (results / "weights").symlink_to(Path(runs.config.results) / "weights")
+    for name in ("vocab.bpe", "encoder.json"):
+        (results / "tokenizer" / name).touch()
+    export(replace(saved, tokenizer="gpt2"), tensors, Paths(str(results)), tmp_path / "exported")
+    warned = "do not use a pipeline of transformers" in capfd.readouterr().err
+    assert warned == (row not in ("no-padding", "flexible", "lora-random"))
+    # transformers pools the last token that is not padding, if it knows the padding.
+    assert warned == (json.loads((tmp_path / "exported" / "config.json").read_text())["pad_token_id"] is None)
+    page = (tmp_path / "exported" / "README.md").read_text()
+    assert warned == ("A `pipeline` does not do this" in page) and "pip install torch transformers" in page
+
+
+def test_export_of_a_model_of_bytes_warns_that_a_pipeline_has_no_tokenizer(runs, tmp_path, capfd):
+    exported(runs, "flexible", tmp_path / "exported")
+    warning, *others = capfd.readouterr().err.splitlines()
+    assert warning.startswith("warning: ") and "its tokens are bytes" in warning and "README.md" in warning
+    assert others == []
 
 
 def test_an_export_into_a_folder_that_is_not_empty_is_refused(runs, tmp_path):

@@ -89,7 +89,7 @@ def test_each_state_is_told_from_the_files(results):
         f"4 runs in {results.paths.results}: 1 waiting, 1 running, 1 done, 1 failed. No invocation is running."
     )
     assert [line.split() for line in table.splitlines()[-4:]] == [
-        ["1", "123", "done", "test", "93.00%"],
+        ["1", "123", "done", "test", "accuracy", "93.00%"],
         ["2", "123", "running", "[######......]", "50%", "epoch", "3/5,", "loss", "0.412,", "33", "s", "left"],
         ["3", "123", "failed", "error:", "train:", "the", "last"],
         ["4", "123", "waiting"],
@@ -181,7 +181,7 @@ def test_many_seeds_are_a_line_a_row(results):
         results.finish("1", seed, test_acc=0.9 + seed % 2 * 0.02)
     results.report("1", 31, **HALF)
     text = format_status(look(workflow))
-    assert "30 done, 1 running, 19 waiting" in text and "91.00%" in text and "seed 31 50%" in text
+    assert "30 done, 1 running, 19 waiting" in text and "mean 91.00%" in text and "seed 31 50%" in text
     assert len(text.splitlines()) < 12 and max(map(len, text.splitlines()[3:])) <= 80
 
 

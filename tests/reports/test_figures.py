@@ -45,7 +45,7 @@ def table(tmp_path_factory) -> tuple[Results, Path]:
     """All figures of the 19 rows, of which row 12 has not run."""
     folder = tmp_path_factory.mktemp("table")
     results = whole_table(Results(folder))
-    results.add_published("1", note=NOTE)
+    results.add_published("1", note=NOTE, device_name="H200")
     (results.folder("12", 123) / "metrics.json").unlink()
     draw_figures(results.config, results.experiments, results.models, folder / "figures")
     return results, folder / "figures"
@@ -68,8 +68,9 @@ def test_every_row_is_labelled_by_what_it_changes(table, name):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_axes_note_and_missing_rows_are_named(table, name):
+def test_axes_note_devices_and_missing_rows_are_named(table, name):
     shown = texts(table[1] / f"{name}.svg")
+    assert "; A100, cpu (rows 2, 3, 4" in " ".join(shown)
     for label in [*AXES[name], NOTE]:
         assert label in shown
     assert "not run" in shown or "12: gpt2-xl, LoRA (rank 16, alpha 8) (not run)" in shown

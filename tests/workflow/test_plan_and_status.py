@@ -210,7 +210,8 @@ def test_watching_in_a_pipe_prints_changes_until_the_workflow_ends(untrained):
     said = printed.read_text()
     assert "\x1b" not in said and columns(said) <= 80
     for row in "12":
-        assert re.search(rf"^[\d:]+  row {row}, seed 123: done  test \d+\.\d+%$", said, flags=re.MULTILINE), said
+        done = rf"^[\d:]+  row {row}, seed 123: done  test accuracy \d+\.\d+%$"
+        assert re.search(done, said, flags=re.MULTILINE), said
     assert said.splitlines()[-1].endswith("2 done. No invocation is running.") or "2 done. " in said
 
 

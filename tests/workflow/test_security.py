@@ -1,9 +1,17 @@
 """Hostile names and secrets in invocations of Snakemake."""
 
+import base64
 import os
+import re
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -87,19 +95,32 @@ def assert_no_secret_in(texts: dict[str, str]) -> None:
     assert [(where, secret) for where, text in texts.items() for secret in SECRETS if secret in text] == []
 
 
-def logs(workshop) -> dict[str, str]:
-    folders = (workshop.results / "logs", workshop.folder / ".snakemake" / "log")
+def texts_in(*folders: Path) -> dict[str, str]:
+    """The content of all files, and what they embed in base 64, as Snakemake's report does."""
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert len(files) >= 2
-    return {str(file): file.read_text() for file in files}
+    texts = {str(file): file.read_bytes().decode("utf-8", errors="replace") for file in files}
+    embedded = [(file, part) for file, text in texts.items() for part in re.findall(r";base64,([\w+/=]+)", text)]
+    decoded = [(file, base64.b64decode(part).decode("utf-8", errors="replace")) for file, part in embedded]
+    return texts | {f"{file}, part {number}": text for number, (file, text) in enumerate(decoded)}
 
 
-def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
-    """Neither when sources fail or change, nor in a dry run that prints why a job runs again."""
+@pytest.fixture
+def address(workshop) -> Iterator[Callable[[str], str]]:
+    """The address of a file of the workshop on a server, with a user, a password and a token."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(workshop.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://hush-user:hush-password'@127.0.0.1:{server.server_port}/{{}}?token=hush-token".format
+        server.shutdown()
+
+
+def test_no_secret_of_an_address_is_printed_or_written_for_people(workshop, address, monkeypatch):
+    """When sources fail, when all succeeds, and when a dry run prints why a job runs again. Only the owner can read the
+    files from which jobs take the secrets."""
     monkeypatch.setenv("HF_TOKEN", "hf_hush")
     monkeypatch.setenv("NO_PROXY", "*")
+    records = workshop.folder / ".snakemake"
     secret = "http://hush-user:hush-password@127.0.0.1:1/{}?token=hush-token"
-    own = {"sources": ["messages.tsv"], "sha256": None}
     workshop.override(dataset={"sources": [secret.format("messages")], "sha256": None})
     models = {"n_layer": 3, "n_head": 2, "n_embd": 8, "n_positions": 64, "source": secret.format("weights")}
     write_yaml(workshop.folder / "models.yaml", {"tiny": models})
@@ -107,16 +128,30 @@ def test_no_secret_of_an_address_is_printed_or_logged(workshop, monkeypatch):
     assert failed.returncode != 0
     errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2 and all("127.0.0.1:1/" in line and "Connection refused" in line for line in errors), errors
-    assert_no_secret_in({"out": failed.stdout, "err": failed.stderr} | logs(workshop))
-    # The files supplied by hand, as the error advises.
-    workshop.override(dataset={"sources": ["messages.tsv", secret.format("messages")], "sha256": None})
-    write_yaml(workshop.folder / "models.yaml", {"tiny": models | {"source": "tiny.safetensors"}})
-    workshop.run("--printshellcmds", "--verbose", "row_2")
-    assert_no_secret_in(logs(workshop))
+    assert_no_secret_in({"out": failed.stdout, "err": failed.stderr} | texts_in(workshop.results / "logs", records))
+    # A whole invocation, with secrets under every key that takes an address or a text.
+    workshop.override(
+        dataset={"sources": [secret.format("gone"), address("messages.tsv")], "sha256": None},
+        tokenizer={"name": "bytes", "sources": [address("tokenizer")]},
+        note=f"From {address('note')}.",
+    )
+    labelled = models | {"source": address("tiny.safetensors"), "label": f"tiny of {address('label')}"}
+    write_yaml(workshop.folder / "models.yaml", {"tiny": labelled})
+    workshop.rows({"1": {}})
+    made = workshop.run("--printshellcmds", "--verbose")
+    report = workshop.run("--report", "results/report.html")
+    private = [workshop.results / "config.yaml", workshop.results / "snapshot" / "models.yaml"]
+    assert [oct(file.stat().st_mode & 0o777) for file in private] == ["0o600", "0o600"]
+    assert yaml.safe_load(private[0].read_text())["tokenizer"]["sources"] == [address("tokenizer")]
+    written = texts_in(workshop.results, records)
+    assert "of http://127.0.0.1" in written[str(workshop.results / "table.md")]
+    assert any("From http://127.0.0.1" in text for file, text in written.items() if "report.html, part" in file)
+    for file in private:
+        del written[str(file)]
+    assert_no_secret_in({"out": made.stdout, "err": made.stderr, "report": report.stderr} | written)
     # With other secrets the jobs run again, and Snakemake prints the parameter that changed.
     for sources in ([secret.format("other")], ["messages.tsv", secret.format("messages") + "2"]):
         workshop.override(dataset={"sources": sources, "sha256": None})
         dry = workshop.run("--dry-run", "--verbose")
         assert "Params have changed" in dry.stdout + dry.stderr and "fetch_messages" in dry.stdout
         assert_no_secret_in({"out": dry.stdout, "err": dry.stderr})
-    workshop.override(dataset=own)

@@ -10,7 +10,7 @@ CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 SOURCE = CHECKOUT / "src"
 sys.path.insert(0, str(SOURCE))
 
-from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.common.errors import InputError, outside_locale
 from gpt2_ablations.common.gpus import check_environment
 from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
 from gpt2_ablations.common.hashing import digest
@@ -95,8 +95,13 @@ try:
     else:
         cores = min(CORES.value, usable_cores()) if CORES and CORES.value else None
         WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, cores, ORIGINS)
+except UnicodeEncodeError as error:
+    sys.exit(f"error: {outside_locale(error)}")
 except InputError as error:
     sys.exit(f"error: {error}")
+
+# The report shows it, without the passwords of addresses in it.
+config["note"] = WORKFLOW.config.note
 
 PATHS = WORKFLOW.paths
 UP_TO_DATE = UpToDate(WORKFLOW)

@@ -158,7 +158,7 @@ use rule command as pages with:
         command="pages",
         code=command_digest("pages"),
         rows=lambda wildcards: SETTINGS,
-        settings=lambda wildcards: WORKFLOW.config.model_dump_json(),
+        settings=digest(WORKFLOW.config.model_dump_json()),
 
 
 # Reports on the runs that are finished. No run is an input, so nothing is trained.

@@ -3,8 +3,9 @@
 import re
 import sys
 
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/?#'\"]*@")
-_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)]")
+# The second form is of a password with `/`, `?` or `#` in it: what follows the colon is not a port.
+_USER_AND_PASSWORD = re.compile(r"(?<=://)(?:[^\s/?#'\"]*@|[^\s/?#@:\['\"]*:(?!\d*(?:[\s/?#'\":;,.)]|$))\S*@)")
+_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]}]")
 # What errors of torch that are no torch.OutOfMemoryError say: on MPS, of the CPU's allocator, and of CUDA's libraries.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -20,6 +21,15 @@ class InputError(Exception):
         super().__init__(without_secrets(printable(message)))
 
 
+def outside_locale(error: UnicodeEncodeError) -> InputError:
+    """The error to raise for a path or text that the locale's encoding lacks."""
+    found = error.object[error.start : error.end]
+    return InputError(
+        f"the encoding of the locale is {error.encoding}, which cannot write {found!r} of {error.object!r}; set"
+        " LC_ALL=C.UTF-8 and run again"
+    )
+
+
 class Superseded(Exception):
     """Another job owns these outputs now.
 
@@ -28,7 +38,10 @@ class Superseded(Exception):
 
 
 def without_secrets(text: str) -> str:
-    """A text without the user, password and query of the addresses in it. Queries can hold access tokens."""
+    """A text without the user, password and query of the addresses in it. Queries can hold access tokens.
+
+    Everything that is written for people goes through it: messages, logs, reports and notes.
+    """
     return _QUERY.sub(r"\1…", _USER_AND_PASSWORD.sub("", text))
 
 

@@ -71,9 +71,15 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         _unfinished.discard(partial)
 
 
-def write_text_whole(path: str | Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8. Raises as `write_whole`."""
+def write_text_whole(path: str | Path, text: str, private: bool = False) -> None:
+    """Write a text file atomically, in UTF-8. Raises as `write_whole`.
+
+    Args:
+        private: only its owner may read it.
+    """
     with write_whole(path) as partial:
+        if private:
+            partial.touch(mode=0o600)
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -15,13 +15,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import Superseded
+from .errors import Superseded, without_secrets
 from .unfinished_files import remove_abandoned, unfinished_path
 
 logger = logging.getLogger("gpt2_ablations")
 
 
-class _Console(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Messages without the passwords and tokens of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+class _Console(_Formatter):
     """Messages for a person: `error: MESSAGE`, `warning: MESSAGE`, or the message alone."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -63,7 +70,7 @@ class _Log(io.FileIO):
 
 
 def log_to(path: str | Path) -> TextIO:
-    """Redirect standard error, including that of C libraries, to a new file.
+    """Redirect standard error, including that of C libraries, to a new file in UTF-8.
 
     Returns: the console, which was standard error before.
     """
@@ -71,7 +78,8 @@ def log_to(path: str | Path) -> TextIO:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
-    _console = console = os.fdopen(os.dup(2), "w", buffering=1)
+    encoding = getattr(sys.stderr, "encoding", None)
+    _console = console = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors="backslashreplace")
     # A new file, not a truncated one: an older job keeps its own file open, so the two have different inode numbers.
     partial = unfinished_path(path)
     log = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
@@ -79,10 +87,18 @@ def log_to(path: str | Path) -> TextIO:
     sys.stderr.flush()
     os.dup2(log, 2)
     os.close(log)
-    sys.stderr = io.TextIOWrapper(_Log(2, "w", closefd=False), errors="backslashreplace", write_through=True)
-    _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    raw = _Log(2, "w", closefd=False)
+    sys.stderr = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+    _handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     _own_log = path.absolute()
     return console
+
+
+def print_any_text() -> None:
+    """Let the console show what its encoding lacks as an escape, such as `\\u2026`, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def stop_if_superseded() -> None:

@@ -6,6 +6,7 @@ from ..common.errors import InputError
 from ..common.files import write_text_whole
 from ..common.hashing import digest_file, sha256_of
 from ..data.download import fetch_file
+from ..data.download.sources import printable_source
 from ..settings.config import Config
 from ..settings.models import configured_models
 from ..settings.paths import Paths
@@ -28,7 +29,9 @@ def fetch_weights(config: Config, model_size: str) -> None:
         try:
             check_pretrained_weights(path, model)
         except InputError as error:
-            raise InputError(f"{entry}: source: {str(error).replace(str(path), model.source)}") from None
+            raise InputError(
+                f"{entry}: source: {str(error).replace(str(path), printable_source(model.source))}"
+            ) from None
         accepted = True
 
     fetch_file(

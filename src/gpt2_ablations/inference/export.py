@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.files import write_text_whole, write_whole
+from ..common.logs import logger
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..data.download.fetch import TOKENIZER_FILES
 from ..gpt2.weight_files import block_shapes, weight_shapes
 from ..runs.saved_model import SavedModel
 from ..settings.constants import PAD_TOKEN, VOCABULARY_SIZE
 from ..settings.paths import MODEL_FILE, Paths
-from .export_readme import export_readme
+from .export_readme import export_readme, why_no_pipeline
 from .saved_models import open_base_weights
 
 PREFIX = "transformer."
@@ -30,6 +31,8 @@ END_OF_TEXT = "<|endoftext|>"
 
 def export(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths, folder: Path) -> None:
     """Write config.json, model.safetensors, the tokenizer's files and a README.md that shows how to use the model.
+
+    Warns if a pipeline of transformers gives other labels than `predict`.
 
     Args:
         saved: the saved model's settings.
@@ -56,6 +59,11 @@ def export(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths, folder: 
         write_text_whole(folder / name, text)
     write_text_whole(folder / "config.json", json.dumps(_config(saved), indent=2, ensure_ascii=False) + "\n")
     write_text_whole(folder / "README.md", export_readme(saved))
+    if reason := why_no_pipeline(saved):
+        logger.warning(
+            f"{folder}: do not use a pipeline of transformers with this model ({reason}), its labels would differ from"
+            " those of predict; use the code in README.md"
+        )
 
 
 def exported_tensors(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths) -> Iterator[tuple[str, Tensor]]:

@@ -27,8 +27,8 @@ probabilities = logits("Hello").softmax(dim=0).tolist()
 print(dict(zip(model.config.id2label.values(), probabilities)))
 ```
 
-Run the code in this folder. `score.weight` is the head. The head of transformers has no bias, so the trained bias is
-part of `transformer.ln_f.bias`; the logits are the same.{lora}
+Run the code in this folder, with `pip install torch transformers`. `score.weight` is the head. The head of transformers
+has no bias, so the trained bias is part of `transformer.ln_f.bias`; the logits are the same.{lora}
 """
 MODEL = "GPT2ForSequenceClassification"
 
@@ -59,6 +59,22 @@ def export_readme(saved: SavedModel) -> str:
         body="\n".join(f"    {line}" for line in body),
         lora=" LoRA's matrices are merged into the weights." if experiment.trainable_layers == "lora" else "",
     )
+
+
+def why_no_pipeline(saved: SavedModel) -> str | None:
+    """Why a `pipeline` of transformers gives other labels than the training run; None if it gives the same."""
+    experiment = saved.experiment
+    if saved.tokenizer == "bytes":
+        return "it has no tokenizer: its tokens are bytes"
+    if experiment.pooling == "mean":
+        return "it classifies the mean over all positions"
+    if not experiment.causal:
+        return "it has no causal mask"
+    if experiment.attended == "first":
+        return "it classifies the first token"
+    if saved.context is not None and experiment.attended == "all":
+        return f"it classifies the last of {saved.context} positions, padding included"
+    return None
 
 
 def _instructions(saved: SavedModel) -> tuple[list[str], list[str]]:
@@ -100,7 +116,7 @@ def _instructions(saved: SavedModel) -> tuple[list[str], list[str]]:
     if experiment.causal and pooling != "mean":
         # transformers itself pools the right position of these ids.
         body.append("return model(ids).logits[0]")
-        if not padded and experiment.attended != "first" and saved.tokenizer != "bytes":
+        if why_no_pipeline(saved) is None:
             notes.append('`pipeline("text-classification", model=".", truncation=True)` gives the same result.')
         else:
             notes.append("A `pipeline` does not do this. Pass the ids as below, one text at a time.")

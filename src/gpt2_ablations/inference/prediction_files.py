@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,23 @@ def read_texts(file: str, column: str | None) -> Iterator[str]:
                 yield from _texts(opened, name, column)
 
 
+def typed_texts(arguments: list[str]) -> list[str]:
+    """Texts of the command line, which are UTF-8 also where the locale is not.
+
+    Raises:
+        InputError: a text is not in the locale's encoding, and not UTF-8 either.
+    """
+    # Python keeps bytes that the locale's encoding lacks as surrogates, which are in no encoding.
+    try:
+        return [os.fsencode(text).decode("utf-8") if _has_surrogates(text) else text for text in arguments]
+    except UnicodeDecodeError:
+        raise InputError("predict: a text is neither in the locale's encoding nor UTF-8; use --file") from None
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:
     if column is None:
         for line in opened:
@@ -58,12 +76,14 @@ def _texts(opened: TextIO, name: str, column: str | None) -> Iterator[str]:
 
 
 def write_predictions(predictions: Iterable[Prediction], output_format: str, out: TextIO) -> None:
-    """Write predictions, one line each, as they arrive.
+    """Write predictions, one line each, as they arrive. CSV and JSON are UTF-8 whatever the locale.
 
     Args:
         output_format: `text`: label, probability and text, separated by tabs; `csv`: `COLUMNS`, with a header;
             `json`: an object with the keys `COLUMNS`.
     """
+    if output_format != "text" and isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8")
     table = csv.writer(out, lineterminator="\n")
     if output_format == "csv":
         table.writerow(COLUMNS)

@@ -46,9 +46,8 @@ def _run_table(status: Status, most: int, width: int) -> str:
     for run in status.runs:
         rows.setdefault(run.name, []).append(run)
     if len(rows) <= most:
-        return text_table(
-            ["row", "runs", "states", "", ""], [_grouped(row, runs) for row, runs in rows.items()], [1], width
-        )
+        headers = ["row", "runs", "states", "test accuracy", ""]
+        return text_table(headers, [_grouped(row, of_row) for row, of_row in rows.items()], [1], width)
     order = {RUNNING: 0, FAILED: 1, INTERRUPTED: 2}
     shown = sorted((run for run in status.runs if run.state in order), key=lambda run: order[run.state])
     lines = [[run.name, str(run.seed), *_cells(run)] for run in shown[:most]]
@@ -65,7 +64,7 @@ def _first(lines: list[list[str]], most: int) -> list[list[str]]:
 def _cells(job: JobStatus) -> list[str]:
     """A job's state, its progress bar or accuracy, and its details."""
     if job.state == DONE:
-        return [job.state, f"test {job.test_acc:.2%}" if job.test_acc is not None else "", ""]
+        return [job.state, f"test accuracy {job.test_acc:.2%}" if job.test_acc is not None else "", ""]
     if job.state == FAILED:
         return [job.state, "", job.error or ""]
     if job.state == WAITING:
@@ -108,7 +107,7 @@ def _grouped(row: str, runs: list[JobStatus]) -> list[str]:
     in_order = (DONE, RUNNING, FAILED, INTERRUPTED, WAITING)
     counts = ", ".join(f"{states.count(state)} {state}" for state in in_order if state in states)
     found = [run.test_acc for run in runs if run.test_acc is not None]
-    mean = f"test {sum(found) / len(found):.2%}" if found else ""
+    mean = f"mean {sum(found) / len(found):.2%}" if found else ""
     running = [run for run in runs if run.state == RUNNING and run.fraction is not None]
     failed = next((run.error for run in runs if run.error), "")
     detail = failed or ", ".join(f"seed {run.seed} {run.fraction:.0%}" for run in running)

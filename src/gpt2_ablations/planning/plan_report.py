@@ -71,7 +71,7 @@ def _rows(plan: Plan, most: int) -> str:
         table += f"\nand {more} more row{'s' * (more > 1)}; --row ID shows some, --json shows all"
     where = "memory" if plan.device == "cpu" else "GPU memory"
     legend = (
-        "extract: time to extract the features of the frozen layers. training: time to train."
+        "extract: time to extract the features of the frozen layers. training: time to train, all seeds together."
         f" GiB: {where}. GB: disk space."
     )
     return f"{table}\n{paragraph(legend)}"

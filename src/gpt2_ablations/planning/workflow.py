@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..common.errors import InputError
+from ..common.errors import InputError, without_secrets
 from ..common.files import write_text_whole
 from ..common.gpus import usable_gpus
 from ..common.hardware import usable_cores
@@ -279,16 +279,29 @@ def write_config(workflow: Workflow) -> None:
 
     The user may change the configuration's own files while jobs run.
 
+    Only their owner may read them if a source has a password or a query.
+
     Raises:
         InputError: the results folder cannot be written.
     """
-    folder = workflow.paths.snapshot
+    folder, models = workflow.paths.snapshot, workflow.models.values()
     config = workflow.config.model_copy(update={"snapshot": str(folder)})
     texts = {folder / f"{name}.yaml": text for name, text in workflow.texts.items()}
     texts[workflow.paths.config] = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    sources = [*config.dataset.sources, *config.tokenizer.sources, *(model.source for model in models)]
+    private = any(printable_source(source) != source for source in sources)
+    private = private or any(without_secrets(text) != text for text in texts.values())
     for path, text in texts.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text_whole(path, text)
+        if not _holds(path, text, private):
+            write_text_whole(path, text, private)
+
+
+def _holds(path: Path, text: str, private: bool) -> bool:
+    """Whether a file exists with this text, and only its owner may read it if it is private."""
+    try:
+        return path.read_text(encoding="utf-8") == text and not (private and path.stat().st_mode & 0o077)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def local_source_files(sources: list[str]) -> list[str]:

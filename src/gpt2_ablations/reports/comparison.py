@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..common.markdown import markdown_table
 from ..common.text import counted
-from ..runs.finished_runs import Run, Runs, notes, read_runs
+from ..runs.finished_runs import Run, Runs, read_runs
 from ..settings.config import Config
 from ..settings.constants import Split
 from ..settings.experiment import Experiment
@@ -13,6 +13,7 @@ from ..settings.labels import load_defaults, row_labels
 from ..settings.models import ModelConfig
 from ..settings.published import Published, load_published
 from ..settings.rows import select_rows
+from .remarks import remarks, spread_over_seeds
 from .statistics import mean_and_sd, within_sampling_error
 from .wording import (
     MISSING,
@@ -29,8 +30,8 @@ from .wording import (
 SPLITS: dict[Split, str] = {"test": "Test", "val": "Validation", "train": "Training"}
 NO_PUBLISHED = "The configuration names no published figures (`published: null`), so nothing is compared."
 HOW_TO_READ = """\
-Each difference is the reproduced value minus the published value. Over several seeds, the mean is compared. With 300 \
-test examples, one example is 0.33 percentage points. "Within sampling error" is the result of Fisher's exact test on \
+Each difference is the reproduced value minus the published value, in percentage points and in examples. {details} \
+"Within sampling error" is the result of Fisher's exact test on \
 the two counts: "yes" means that p is at least 5%. Both counts are of the same examples, but the published figures do \
 not say which examples were classified correctly, so the test treats the counts as two independent samples. This makes \
 it lenient: a "no" is stronger evidence than a "yes". A difference of fewer than six examples cannot be significant, \
@@ -116,7 +117,7 @@ def comparison_markdown(config: Config, experiments: dict[str, Experiment], mode
     """
     selected = select_rows(config, experiments)
     runs = read_runs(config, selected)
-    parts = ["# Published and reproduced", *block_quotes(notes(runs))]
+    parts = ["# Published and reproduced", *block_quotes(remarks(runs))]
     if config.published is None:
         parts += [NO_PUBLISHED, _bullets(_rows_that_ran(runs, config.seeds))]
         return "\n\n".join(parts) + "\n"
@@ -126,11 +127,18 @@ def comparison_markdown(config: Config, experiments: dict[str, Experiment], mode
         split: {row: SplitComparison(split, published.get(row), runs[row]) for row in selected} for split in SPLITS
     }
     summary = [*_rows_that_ran(runs, config.seeds), *_verdicts(comparisons), *_irregularities(comparisons)]
-    parts += [_bullets(summary), HOW_TO_READ]
+    details = " ".join([*spread_over_seeds(runs), *_one_example(runs)])
+    parts += [_bullets(summary), HOW_TO_READ.format(details=details)]
     for split, title in SPLITS.items():
         parts += [f"## {title} accuracy", _accuracy_table(comparisons[split], labels)]
-    parts += ["## Training time", _time_table(published, runs, labels)]
+    parts += ["## Training time", "Features and training loop, in minutes.", _time_table(published, runs, labels)]
     return "\n\n".join(parts) + "\n"
+
+
+def _one_example(runs: Runs) -> list[str]:
+    """A sentence on what one test example is in percentage points, for each size of the test split."""
+    totals = {run.total("test") for of_row in runs.values() for run in of_row}
+    return [f"With {n} test examples, one example is {100 / n:.2f} percentage points." for n in sorted(totals)]
 
 
 def _bullets(lines: list[str]) -> str:
@@ -191,8 +199,8 @@ def _other_sizes(title: str, comparisons: dict[str, SplitComparison]) -> list[st
             if size[0] != size[1]:
                 rows_by_size.setdefault(size, []).append(row)
     return [
-        f"{title} accuracy of {rows_named(rows)}: {reproduced} examples here, {published} in the published figures. The"
-        " difference is given in points only."
+        f"{title} accuracy of {rows_named(rows)}: {counted(reproduced, 'example')} here, {published} in the published"
+        " figures. The difference is given in points only."
         for (reproduced, published), rows in rows_by_size.items()
     ]
 

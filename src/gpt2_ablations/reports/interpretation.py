@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..common.markdown import markdown_table
 from ..common.text import counted
-from ..runs.finished_runs import Runs, notes, read_runs
+from ..runs.finished_runs import Runs, read_runs
 from ..settings.config import Config
 from ..settings.experiment import Experiment
 from ..settings.labels import load_defaults, row_labels
@@ -15,15 +15,16 @@ from ..settings.questions import Question, load_questions
 from ..settings.rows import select_rows
 from .measures import MEASURES, format_interval
 from .paired import PairedResult, compare_rows, prediction_reader
+from .remarks import remarks, spread_over_seeds
 from .statistics import LEVEL, holm
 from .wording import MISSING, block_quotes, format_p, format_p_equals, format_signed, listing, rows_named
 
 SEEDS_LISTED = 10
 HOW_TO_READ = """\
-Each question compares rows with a baseline row on the same test examples. The interval is a 95% paired bootstrap \
-interval over {over}. {test} A row is called better or worse if p is below 5% and the interval excludes zero. Its \
-difference "remains" if p is also below 5% after Holm's correction. Training times include the features and the \
-training loop. Memory is the largest peak of a row's jobs."""
+Each question compares rows with a baseline row on the same test examples. Differences are in percentage points. The \
+interval is a 95% paired bootstrap interval over {over}. {spread}{test} A row is called better or worse if p is below \
+5% and the interval excludes zero. Its difference "remains" if p is also below 5% after Holm's correction. Training \
+times, in minutes, include the features and the training loop. Memory, in MiB, is the largest peak of a row's jobs."""
 ONE_SEED = """\
 The p-value is that of McNemar's exact test, which uses only the examples that exactly one of the two rows classifies \
 correctly."""
@@ -81,12 +82,13 @@ def interpretation_markdown(
     tests = [answer.test for answer in _flat(answers) if answer.test]
     many = any(len(test.seeds) > 1 for test in tests)
     over = "the examples and over the seeds" if many else "the examples"
-    parts = ["# What the runs say", *block_quotes(notes(runs)), _summary(answers)]
+    parts = ["# What the runs say", *block_quotes(remarks(runs)), _summary(answers)]
     if left_out:
         parts.append(
             f"{counted(left_out, 'question')} of {config.comparisons} not answered: this table lacks some of the rows."
         )
-    parts += [HOW_TO_READ.format(over=over, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
+    spread = "".join(f"{sentence} " for sentence in spread_over_seeds(runs))
+    parts += [HOW_TO_READ.format(over=over, spread=spread, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
     for number, (name, question) in enumerate(questions.items(), start=1):
         parts.append(f"## {number}. {question.question}")
         for answer in answers[name]:
@@ -125,9 +127,16 @@ def _summary(by_question: dict[str, list[PairAnswer]]) -> str:
     return (
         f"{asked}; {extent} could be tested for test accuracy. Taken one at a time, the row is better than its baseline"
         f" in {counted(verdicts['better'], 'comparison')}, worse in {verdicts['worse']} and not distinguishable at this"
-        f" sample size in {verdicts['not distinguishable']}. After Holm's correction, {remaining} of these {different}"
-        " differences remain."
+        f" sample size in {verdicts['not distinguishable']}.{_corrected(remaining, different)}"
     )
+
+
+def _corrected(remaining: int, different: int) -> str:
+    if not different:
+        return ""
+    if different == 1:
+        return f" After Holm's correction, this difference {'remains' if remaining else 'does not remain'}."
+    return f" After Holm's correction, {remaining} of these {different} differences remain."
 
 
 def _overview(by_question: dict[str, list[PairAnswer]]) -> str:
@@ -144,7 +153,7 @@ def _overview(by_question: dict[str, list[PairAnswer]]) -> str:
             else:
                 cells += [MISSING] * 4 + ["not tested" if answer.result else "not run"]
             rows.append(cells)
-    headers = ["Question", "Rows", "Difference in points", "95% interval", "p", "p after Holm", "The row is"]
+    headers = ["Question", "Rows", "Difference in points", "95% bootstrap interval", "p", "p after Holm", "The row is"]
     return markdown_table(headers, rows)
 
 

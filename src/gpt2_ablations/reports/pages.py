@@ -5,9 +5,12 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 
+from ..common.errors import without_secrets
 from ..common.files import write_text_whole
+from ..data.download.sources import printable_source
 from ..runs.finished_runs import Run, read_runs
 from ..settings.config import Config
 from ..settings.constants import Split
@@ -59,7 +62,7 @@ def write_pages(config: Config, experiments: dict[str, Experiment], models: Mapp
     }.items():
         if table.is_file():
             _write_page(paths.page(name), name.capitalize(), table.read_text(encoding="utf-8"))
-    _write_page(paths.page("configuration"), "Configuration", _configuration_markdown(config, paths))
+    _write_page(paths.page("configuration"), "Configuration", _configuration_markdown(config, models))
     selected = select_rows(config, experiments)
     labels = row_labels(selected, load_defaults(config), models)
     for row, runs in read_runs(config, selected).items():
@@ -73,25 +76,32 @@ def _write_page(path: Path, title: str, markdown: str) -> None:
     write_text_whole(path, PAGE.format(title=html.escape(title), body=body.strip()))
 
 
-def _configuration_markdown(config: Config, paths: Paths) -> str:
-    """The merged configuration, then the files of rows and models as they are."""
-    files: dict[str, str | Path] = {
-        "Merged configuration": paths.config,
-        "Rows": config.experiments,
-        "Models": config.models,
+def _configuration_markdown(config: Config, models: Mapping[str, ModelConfig]) -> str:
+    """The merged configuration, the file of rows as it is, and the models, without passwords and tokens."""
+    settings, rows = config.model_dump(), config.copy_of("experiments") or Path(config.experiments)
+    for section in ("dataset", "tokenizer"):
+        settings[section]["sources"] = [printable_source(source) for source in settings[section]["sources"]]
+    entries = {name: vars(model) | {"source": printable_source(model.source)} for name, model in models.items()}
+    texts: dict[str, tuple[str | Path, str]] = {
+        "Merged configuration": (Paths(config.results).config, _yaml(settings)),
+        "Rows": (config.experiments, rows.read_text(encoding="utf-8")),
+        "Models": (config.models, _yaml(entries)),
     }
     parts = ["# Configuration"]
-    for title, file in files.items():
-        if Path(file).is_file():
-            parts += [f"## {title}", f"`{file}`", _code_block(Path(file).read_text(encoding="utf-8"))]
+    for title, (file, text) in texts.items():
+        parts += [f"## {title}", f"`{file}`", _code_block(without_secrets(text))]
     return "\n\n".join(parts)
+
+
+def _yaml(content: dict) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 SPLITS: dict[str, Split] = {"training": "train", "validation": "val", "test": "test"}
 
 
 def _row_markdown(title: str, experiment: Experiment, runs: list[Run], paths: Paths) -> str:
-    parts = [f"# {title}", f"`train {' '.join(experiment.flags())}`"]
+    parts = [f"# {title}", f"`{' '.join(['train', *experiment.flags()])}`"]
     for run in runs:
         counts = ", ".join(
             f"{name} {run.accuracy(split):.2%} ({run.correct(split)} of {run.total(split)})"
@@ -99,7 +109,7 @@ def _row_markdown(title: str, experiment: Experiment, runs: list[Run], paths: Pa
         )
         parts += [
             f"## Seed {run.seed}",
-            f"Accuracy: {counts}. Time: {run.minutes:.2f} min on {run.metrics.device_name}.",
+            f"Accuracy: {counts}. Training time, with features: {run.minutes:.2f} min on {run.metrics.device_name}.",
         ]
         log = paths.train_log(run.row, run.seed)
         parts.append(_code_block(log_as_shown(log)) if log.is_file() else f"The log is missing: `{log}`.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..common.errors import InputError
 from ..common.files import write_text_whole
+from ..common.text import counted
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
@@ -60,4 +61,4 @@ def readme_block(table: str, finished: int, rows: int) -> str:
     """
     if finished == rows:
         return table
-    return f"{table}\nReproduced so far: {finished} of {rows} rows.\n"
+    return f"{table}\nReproduced so far: {finished} of {counted(rows, 'row')}.\n"

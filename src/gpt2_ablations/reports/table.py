@@ -6,18 +6,19 @@ import statistics
 from collections.abc import Mapping
 
 from ..common.markdown import markdown_table
-from ..runs.finished_runs import Run, Runs, notes
+from ..runs.finished_runs import Run, Runs
 from ..settings.constants import NO_IGNORE_INDEX, Split
 from ..settings.experiment import OPTIONS, Experiment
 from ..settings.labels import display_name
 from ..settings.models import ModelConfig
-from .wording import MISSING, format_accuracy, rows_named
+from .remarks import remarks, spread_over_seeds
+from .wording import MISSING, format_accuracy
 
 ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
 
 
 def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig]) -> str:
-    """The table as markdown. Below it are the notes of the runs and any precision other than float32.
+    """The table as markdown. Below it are the meaning of ± and the remarks on the runs.
 
     Args:
         runs: as `read_runs` returns them; a row without runs shows `–`.
@@ -25,7 +26,7 @@ def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Ma
     """
     rows = [[row, *_cells(experiment, runs.get(row, []), models).values()] for row, experiment in experiments.items()]
     headers = ["", *_cells(next(iter(experiments.values())), [], models)]
-    parts = [markdown_table(headers, rows, first_width=4), *_remarks(runs)]
+    parts = [markdown_table(headers, rows, first_width=4), *spread_over_seeds(runs), *remarks(runs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -83,17 +84,6 @@ def _accuracy_cell(fractions: list[float]) -> str:
         return MISSING
     # Not reports.statistics: scipy takes longer to import than the table to write.
     return format_accuracy(statistics.fmean(fractions), statistics.stdev(fractions) if len(fractions) > 1 else None)
-
-
-def _remarks(runs: Runs) -> list[str]:
-    """The lines below the table."""
-    remarks = notes(runs)
-    precisions = {row: {run.metrics.precision for run in of_row} for row, of_row in runs.items()}
-    finished = sum(map(bool, runs.values()))
-    for precision in sorted(set().union(*precisions.values()) - {"float32"}):
-        rows = [row for row, of_row in precisions.items() if precision in of_row]
-        remarks.append(f"Matrix products in {precision}: {'all rows' if len(rows) == finished else rows_named(rows)}.")
-    return remarks
 
 
 def table_csv(experiments: Mapping[str, Experiment], runs: Runs) -> str:

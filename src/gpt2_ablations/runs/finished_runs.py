@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..common.errors import InputError
+from ..common.errors import InputError, without_secrets
 from ..settings.config import Config
 from ..settings.constants import Split
 from ..settings.experiment import Experiment
@@ -52,6 +52,7 @@ class Metrics(_Section):
     val_total: PositiveInt
     test_total: PositiveInt
     seconds: Seconds
+    device: str | None = None
     device_name: str
     precision: str = "float32"
     context_length: PositiveInt | None = None
@@ -60,6 +61,7 @@ class Metrics(_Section):
     features_peak_memory_mb: Megabytes = None
     note: str | None = None
     settings: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
 
     def differences(self, experiment: Experiment) -> list[str]:
         """The options of the run that differ from the row's, such as `batch_size 8, now 16`.
@@ -168,7 +170,9 @@ def read_runs(config: Config, experiments: Mapping[str, Experiment]) -> Runs:
 
 def notes(runs: Runs) -> list[str]:
     """The notes that a report shows: those of the runs, each text once, and one for each group of outdated runs."""
-    own_notes = dict.fromkeys(run.metrics.note for of_row in runs.values() for run in of_row if run.metrics.note)
+    own_notes = dict.fromkeys(
+        without_secrets(run.metrics.note) for of_row in runs.values() for run in of_row if run.metrics.note
+    )
     left_out: dict[tuple[str, str], list[int]] = {}
     for (row, seed), differences in runs.outdated.items():
         left_out.setdefault((row, "; ".join(differences)), []).append(seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import InputError
+from ..common.text import counted
 
 CURVES = ("train_loss", "val_loss", "train_acc", "val_acc")
 
@@ -55,7 +56,7 @@ def read_predictions(path: Path, expected: int) -> Predictions:
             raise _damaged(path, f"line {number + 2} holds index {index}, label {label}, prediction {prediction}")
         values[number] = label == "1", prediction == "1"
     if len(lines) != expected:
-        raise _damaged(path, f"it holds {len(lines)} examples, metrics.json counts {expected}")
+        raise _damaged(path, f"it holds {counted(len(lines), 'example')}, metrics.json counts {expected}")
     return Predictions(values[:, 0], values[:, 1])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..common.errors import InputError
+from ..common.errors import InputError, without_secrets
 from .dataset_format import DatasetFormat
 from .schema.options import option
 from .schema.text_types import PathText, Printable, Sha256, Source, folder_name
@@ -213,7 +213,7 @@ class Config(_Schema):
         ),
     ] = False
     note: Annotated[
-        str | None,
+        Annotated[str, AfterValidator(without_secrets)] | None,
         option("A text below the table and in metrics.json", allowed="a text, or null", example="with my own data"),
     ]
     dataset: DatasetConfig

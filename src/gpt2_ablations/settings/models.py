@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from ..common.errors import InputError
+from ..common.errors import InputError, without_secrets
 from .config import Config
 from .schema.options import option
 from .schema.text_types import Printable, Sha256, Source
@@ -42,7 +42,7 @@ class ModelConfig(BaseModel):
         ),
     ] = None
     label: Annotated[
-        Printable | None,
+        Annotated[Printable, AfterValidator(without_secrets)] | None,
         option(
             "What tables, figures and report pages show in place of the name",
             allowed="a text of printable characters, or null",

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ...common.errors import printable
+from ...common.errors import printable, without_secrets
 from .network_settings import mistaken_variable, proxy_in_use
 
 ALLOW_HTTP_VARIABLE = "GPT2_ABLATIONS_ALLOW_HTTP"
@@ -141,12 +141,8 @@ def check_sha256(found: str, expected: str | None, setting: str | None = None) -
 
 def printable_source(source: str) -> str:
     """A source on one line, without user, password and query. Queries can hold access tokens."""
-    if not is_local(source):
-        address, query, _ = source.partition("?")
-        scheme, _, rest = address.partition("://")
-        host, slash, path = rest.partition("/")
-        # In hf://org/repo@REVISION/file the @ is in the path, not before the host.
-        source = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + ("?…" if query else "")
+    if scheme_of(source):
+        source = without_secrets(re.sub(r"\s", "%20", source))
     return printable(source)
 
 

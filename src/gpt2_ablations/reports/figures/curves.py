@@ -17,6 +17,7 @@ Histories = Sequence[Mapping[str, Curve]]
 
 COLUMNS = 4
 PANEL_HEIGHT = 1.75
+LABEL_HEIGHT = 2.9  # of the longest label of the vertical axis
 SEEDS_DRAWN = 10
 MOST_MARKERS = 20
 # Smaller losses are drawn at this value: on a logarithmic axis they would leave no room for the others.
@@ -75,7 +76,7 @@ def multiples_figure(
     n_lines = -(-len(runs) // columns)
     seeds = max((len(of_row) for of_row in histories.values()), default=0)
     lines = [f"{SAMPLED} {_seeds_drawn(seeds)}", *notes]
-    height = 0.6 + PANEL_HEIGHT * n_lines
+    height = 0.6 + max(PANEL_HEIGHT * n_lines, LABEL_HEIGHT)
     figure = new_figure(10, height, f"{quantity.name.capitalize()} of every row during training", lines, LEGEND)
     bounds = _panel_bounds(figure, height - 0.3, left=0.075)
     grid = figure.subplots(
@@ -96,7 +97,8 @@ def multiples_figure(
         grid[0, 0].set_yscale("log")
         plain_log_ticks(grid[0, 0].yaxis, (1, 2, 5))
     figure.supxlabel("Epoch", size=9, y=0.1 / figure.get_figheight())
-    figure.supylabel(quantity.label + (", logarithmic" if quantity is LOSS else ""), size=9, x=0.008)
+    label = quantity.label + (", logarithmic" if quantity is LOSS else "")
+    figure.supylabel(label, size=9, x=0.008, y=(height + 0.25) / 2 / figure.get_figheight())
     return figure
 
 

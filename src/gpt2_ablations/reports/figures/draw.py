@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...runs.finished_runs import notes, read_runs
+from ...runs.finished_runs import read_runs
 from ...settings.config import Config
 from ...settings.experiment import Experiment
 from ...settings.labels import display_name, load_defaults, row_labels
 from ...settings.models import ModelConfig
 from ...settings.published import load_published
 from ...settings.rows import select_rows
+from ..remarks import remarks
 from . import MOST_ROWS
 
 # The figures of the whole table, by file name without suffix.
@@ -41,15 +42,15 @@ def draw_figures(
     model_names = {row: display_name(experiment.model_size, models) for row, experiment in drawn.items()}
     published = None if config.published is None else load_published(config.published)
     histories = {row: [run.history() for run in of_row] for row, of_row in runs.items()}
-    remarks = notes(runs)
+    lines = remarks(runs)
     if len(drawn) < len(selected):
-        remarks.append(f"The first {len(drawn)} of {len(selected)} rows; `rows` in the configuration selects others.")
+        lines.append(f"The first {len(drawn)} of {len(selected)} rows; `rows` in the configuration selects others.")
     with style():
         figures = (
-            accuracy_figure(runs, labels, published, remarks),
-            time_figure(runs, labels, model_names, remarks),
-            gap_figure(runs, labels, remarks),
-            multiples_figure(LOSS, runs, histories, labels, remarks),
-            multiples_figure(ACCURACY, runs, histories, labels, remarks),
+            accuracy_figure(runs, labels, published, lines),
+            time_figure(runs, labels, model_names, lines),
+            gap_figure(runs, labels, lines),
+            multiples_figure(LOSS, runs, histories, labels, lines),
+            multiples_figure(ACCURACY, runs, histories, labels, lines),
         )
         return [file for name, figure in zip(FIGURES, figures) for file in save_figure(figure, folder / name, name)]

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...common.errors import InputError
-from ...runs.finished_runs import notes, read_runs
+from ...runs.finished_runs import read_runs
 from ...settings.config import Config
 from ...settings.experiment import Experiment
 from ...settings.labels import load_defaults, row_label
 from ...settings.models import ModelConfig
 from ...settings.rows import named_row
+from ..remarks import remarks
 
 
 def draw_row(
@@ -35,5 +36,5 @@ def draw_row(
         raise InputError(f"row {row} has no finished run in {config.results}; run `snakemake --cores all row_{row}`")
     label = row_label(row, experiment, load_defaults(config), models)
     with style():
-        figure = curves_figure(label, [run.history() for run in runs[row]], notes(runs))
+        figure = curves_figure(label, [run.history() for run in runs[row]], remarks(runs))
         return save_figure(figure, folder / f"curves_{row}", f"Training of row {label}")

@@ -79,7 +79,12 @@ def _sample(runs: Runs) -> str:
     if not totals:
         return "No row has run yet."
     examples = " or ".join(map(str, totals))
-    return f"{examples} test examples, {counted(seeds, 'seed')}. Bars: Wilson's 95% interval for that many examples."
+    spread = ", without the spread over seeds" if seeds > 1 else ""
+    return f"{examples} test examples, {counted(seeds, 'seed')}. Bars: Wilson's 95% interval over the examples{spread}."
+
+
+def _means(runs: Runs) -> str:
+    return " Means over the seeds." if any(len(of_row) > 1 for of_row in runs.values()) else ""
 
 
 def _accuracy_with_interval(axes: Axes, y: float, of_row: list[Run], several: bool) -> None:
@@ -102,7 +107,10 @@ def _mark_missing(axes: Axes, runs: Runs) -> None:
 
 def gap_figure(runs: Runs, labels: Mapping[str, str], notes: Sequence[str]) -> Figure:
     """Training and validation accuracy of every row, joined by a line, with the gap between them in points."""
-    lines = ["Over all examples of the split, after the last epoch. Right: training minus validation, in points."]
+    lines = [
+        "Over all examples of the split, after the last epoch. Right: training minus validation, in percentage points."
+        + _means(runs)
+    ]
     legend = {"training": mark("o", BLUE, ms=5.5), "validation": mark("s", ORANGE, ms=8, **EDGED)}
     title = "Training and validation accuracy of every row"
     figure = new_figure(8.5, 0.7 + ROW_HEIGHT * len(runs), title, [*lines, *notes], legend)
@@ -132,7 +140,7 @@ def time_figure(runs: Runs, labels: Mapping[str, str], model_names: Mapping[str,
     """
     present = {row: of_row for row, of_row in runs.items() if of_row}
     devices = listing(list(dict.fromkeys(run.metrics.device_name for of_row in present.values() for run in of_row)))
-    lines = [f"Features and training loop, on {devices}." if devices else "No row has run yet."]
+    lines = [f"Features and training loop, on {devices}.{_means(runs)}" if devices else "No row has run yet."]
     models = list(dict.fromkeys(model_names[row] for row in present))
     styles = {model: MODEL_STYLES[index % len(MODEL_STYLES)] for index, model in enumerate(models)}
     legend = {model: mark(*model_style, ms=7, **EDGED) for model, model_style in styles.items()}
