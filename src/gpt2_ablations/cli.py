@@ -20,6 +20,7 @@ from .common.gpus import check_environment
 from .common.logs import log_to, logger
 from .common.progress import job_progress
 from .settings.config import Config, load_config
+from .settings.dataset_format import DELIMITERS, QUOTING, is_encoding
 from .settings.experiment import add_experiment_flags, experiment_from_flags
 from .settings.models import configured_models, named_model
 from .settings.paths import Paths
@@ -91,6 +92,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     sub.add_argument("text", nargs="*", metavar="TEXT", help="a text; - reads standard input, a text a line")
     sub.add_argument("--file", metavar="FILE", help="a file with a text a line; - for standard input")
     sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: classify the texts of this column")
+    sub.add_argument(
+        "--delimiter", choices=list(DELIMITERS), help="with --column (default: tab for a .tsv file, else comma)"
+    )
+    sub.add_argument(
+        "--quoting", choices=QUOTING, default="standard", help="with --column: none reads quotes as they are"
+    )
+    sub.add_argument(
+        "--encoding", type=_encoding, default="utf-8", help="of the file, such as latin-1 (default: %(default)s)"
+    )
     sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
     _add_saved_model(sub := command(export_command))
     sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
@@ -137,6 +147,12 @@ def _seed(text: str) -> int:
 def _row_id(text: str) -> str:
     if not ROW_ID.fullmatch(text):
         raise argparse.ArgumentTypeError(f"invalid row id {text!r}: expected 1 to 64 letters, digits, '_' and '-'")
+    return text
+
+
+def _encoding(text: str) -> str:
+    if not is_encoding(text):
+        raise argparse.ArgumentTypeError(f"unknown encoding {text!r}: expected one such as utf-8, latin-1 or utf-16")
     return text
 
 
@@ -234,11 +250,12 @@ def fetch_weights_command(arguments: argparse.Namespace) -> None:
 def split_messages_command(arguments: argparse.Namespace) -> None:
     """split the messages into balanced training, validation and test examples"""
     from .data.dataset import split_messages
+    from .data.download.sources import messages_name
 
     config = load_config(arguments.config)
     messages = Paths(config.results).messages
-    counts = split_messages(messages, messages.parent, config.dataset.format)
-    logger.info(", ".join(f"{count} {name}" for name, count in counts.items()) + " examples")
+    name = messages_name(config.dataset.sources, messages)
+    split_messages(messages, messages.parent, config.dataset.format, name)
 
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
@@ -296,11 +313,15 @@ def predict_command(arguments: argparse.Namespace) -> None:
         raise InputError("predict: texts and --file are both given; leave one of them out")
     if file is None and arguments.column is not None:
         raise InputError("predict: --column names a column of --file; add --file FILE")
-    config = load_config(arguments.config)
+    if file is None and (empty := [number for number, text in enumerate(arguments.text, 1) if not text.strip()]):
+        raise InputError(f"predict: text {empty[0]} is empty; fill it in or remove it")
+    config, texts = load_config(arguments.config), arguments.text
+    if file is not None:
+        column, delimiter = arguments.column, arguments.delimiter
+        texts = read_texts(file, column, delimiter, arguments.quoting, arguments.encoding)
     from .inference.prediction import load_predictor
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
-    texts = arguments.text if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
 

@@ -168,7 +168,7 @@ def assert_fails_and_keeps_the_rows(workshop, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"eggs\thello\n", "example 1 has the label 'eggs'; allowed: ham, spam"),
+        (b"eggs\thello\n", "line 1 has the label 'eggs'; allowed: ham, spam"),
         (b"", "messages.tsv: an empty file"),
     ],
 )

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -134,6 +135,14 @@ def printable_source(source: str) -> str:
         # In hf://org/repo@REVISION/file the @ is in the path, not before the host.
         source = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + ("?…" if query else "")
     return printable(source)
+
+
+def messages_name(sources: list[str], copy: Path) -> str:
+    """What errors call the messages: the source, if there is one or if the first is a file here; or else the copy."""
+    with suppress(SourceError):
+        if len(sources) == 1 or (is_local(sources[0]) and local_file(sources[0])):
+            return printable_source(sources[0])
+    return str(copy)
 
 
 def join_source(folder: str, name: str) -> str:
