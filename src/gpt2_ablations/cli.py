@@ -172,14 +172,19 @@ def _json(flag: str, text: str) -> dict:
 def check_command(arguments: argparse.Namespace) -> None:
     """check the configuration and every file that it names"""
     from .common.text import counted
+    from .data.dataset import described
     from .planning.checks import check_configuration, check_sources_on_disk
+    from .planning.data_fit import check_data_fit
 
     config = load_config(arguments.config)
     models, experiments, selected = configured_rows(config)
     check_configuration(config, models, experiments)
-    check_sources_on_disk(config, models, selected)
+    examples = check_sources_on_disk(config, models, selected)
+    check_data_fit(config, models, selected, examples)
     rows, seeds = counted(len(experiments), "row"), counted(len(config.seeds), "seed")
     print(f"OK: {rows} ({len(selected)} selected), {seeds}")
+    for line in described(examples):
+        print(line)
 
 
 def check_sources_command(arguments: argparse.Namespace) -> None:

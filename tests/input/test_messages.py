@@ -95,7 +95,10 @@ def test_a_message_longer_than_the_models_positions_is_named_if_the_row_does_not
     line = project.refusal("train", *flags)
     assert "has 65 tokens and no_padding never cuts; tiny has 64 positions; shorten the text or drop" in line
     line = project.refusal("train", "--model_size=tiny", "--config", "config.yaml")
-    assert "the longest example has 65 tokens; tiny has 64 positions; set context_length to an integer up to 64" in line
+    assert (
+        "the longest training example has 65 tokens; tiny has 64 positions; set context_length to an integer up to 64"
+        in line
+    )
     assert project.command("train", "--model_size=tiny", "--context_length=64", "--config", "config.yaml").code == 0
 
 

@@ -43,12 +43,16 @@ class Examples:
         train, validation = int(total * 0.7), int(total * 0.1)
         return dict(zip(SPLITS, (train, validation, total - train - validation), strict=True))
 
-    def described(self) -> str:
-        """`36 ham, 24 spam; 48 are used: 33 train, 4 validation, 11 test`."""
-        found = ", ".join(f"{count} {label}" for label, count in self.counts.items())
-        sizes = self.split_sizes
-        used = ", ".join(f"{count} {split}" for split, count in sizes.items())
-        return f"{found}; {sum(sizes.values())} are used: {used}"
+
+def described(examples: Examples | None) -> list[str]:
+    """`Examples: 36 ham, 24 spam; 48 are used: 33 train, 4 validation, 11 test`, and the note about lines, if any."""
+    if examples is None:
+        return []
+    found = ", ".join(f"{count} {label}" for label, count in examples.counts.items())
+    sizes = examples.split_sizes
+    used = ", ".join(f"{count} {split}" for split, count in sizes.items())
+    lines = [f"Examples: {found}; {sum(sizes.values())} are used: {used}.", examples.line_note]
+    return [line for line in lines if line]
 
 
 def split_messages(
@@ -75,9 +79,8 @@ def split_messages(
     with explained(messages_file, "make it with `snakemake --cores all split_messages`"):
         content = Path(messages_file).read_bytes()
     examples = parse_messages(content, name or messages_file, file_format)
-    logger.info(f"examples: {examples.described()}")
-    if examples.line_note:
-        logger.info(examples.line_note)
+    for line in described(examples):
+        logger.info(line)
     splits = split_examples(examples, file_format)
     for split, indices in splits.items():
         with (
