@@ -355,13 +355,13 @@ def _saved_model_file(config: Config, arguments: argparse.Namespace) -> Path:
 def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .common.files import write_text_whole
-    from .reports.table import table_csv, table_markdown
+    from .reports.table import majority_baseline, table_csv, table_markdown
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
     models, _, selected = configured_rows(config)
     runs, paths = read_runs(config, selected), Paths(config.results)
-    write_text_whole(paths.table, table_markdown(selected, runs, models))
+    write_text_whole(paths.table, table_markdown(selected, runs, models, majority_baseline(config, runs)))
     write_text_whole(paths.table_data, table_csv(selected, runs))
 
 
@@ -418,13 +418,14 @@ def pages_command(arguments: argparse.Namespace) -> None:
 def readme_command(arguments: argparse.Namespace) -> None:
     """write the table into the README, between its markers"""
     from .reports.readme import readme_block, readme_difference, update_readme
-    from .reports.table import table_markdown
+    from .reports.table import majority_baseline, table_markdown
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
     models, experiments, selected = configured_rows(config)
     runs = read_runs(config, selected)
-    block = readme_block(table_markdown(selected, runs, models), sum(map(bool, runs.values())), len(experiments))
+    table = table_markdown(selected, runs, models, majority_baseline(config, runs))
+    block = readme_block(table, sum(map(bool, runs.values())), len(experiments))
     if arguments.check:
         if difference := readme_difference(arguments.readme, block):
             print(difference)

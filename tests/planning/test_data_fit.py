@@ -1,16 +1,23 @@
 """What the data says about rows before anything is downloaded or trained."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 import yaml
 
 from gpt2_ablations.common.errors import InputError
+from gpt2_ablations.data.dataset import split_messages
+from gpt2_ablations.data.download import fetch_messages
 from gpt2_ablations.data.tokenizer import tokenize
+from gpt2_ablations.planning import plan
 from gpt2_ablations.planning.checks import examples_on_disk
 from gpt2_ablations.planning.data_fit import check_data_fit, examine_data, misfits
 from gpt2_ablations.planning.first_screen import first_screen
 from gpt2_ablations.planning.plan_report import format_plan
 from gpt2_ablations.planning.workflow import load_workflow
 from tests.conftest import CHECKOUT, write_yaml
+from tests.planning.test_plan import FAST
 
 MODELS = {
     name: {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": n, "source": "none"}
@@ -73,24 +80,21 @@ def test_a_batch_larger_than_the_training_split_is_found(workflow):
 
 
 def test_only_the_texts_of_the_splits_count(workflow):
-    """Of 80 ham texts half are drawn; a row that pads to the longest training example never sees the others."""
-    (made := workflow(rows={"plain": {}, "whole": ROWS["whole"]}))
-    plain = [f"ham\tsee you {i}\nspam\twin {i}" for i in range(40)]
-    for extra in range(40):
-        lines = plain + ["ham\t" + "x" * (65 if i == extra else 20) for i in range(40)]
-        with open("mine.tsv", "w") as file:
-            file.write("\n".join(lines) + "\n")
-        if not found(made):
-            return
-    pytest.fail("every text is in a split")
+    """Half of the ham texts are drawn: a text that is in no split is no reason to refuse a row."""
+    made = workflow(rows={"whole": ROWS["whole"]})
+    lines = [f"ham\tsee you {i}\nspam\twin {i}" for i in range(40)]
+
+    def refused(long: int) -> bool:
+        more = ["ham\t" + "x" * (65 if i == long else 20) for i in range(40)]
+        Path("mine.tsv").write_text("\n".join(lines + more) + "\n")
+        return bool(found(made))
+
+    assert {refused(i) for i in range(12)} == {True, False}
 
 
 def test_the_tokens_say_the_same_as_the_texts(workflow):
     made = workflow(*["x" * 65] * 20)
     expected = found(made)
-    from gpt2_ablations.data.dataset import split_messages
-    from gpt2_ablations.data.download import fetch_messages
-
     fetch_messages(made.config.dataset.sources, made.paths.messages, None)
     split_messages(made.paths.messages, made.paths.messages.parent)
     tokenize(made.config)
@@ -120,7 +124,7 @@ def test_an_invocation_is_refused_for_the_rows_that_it_trains_alone(workflow):
     with pytest.raises(InputError, match="row whole: "):
         examine_data(made, ["cut", "whole"])
     assert examine_data(made, ["cut"]) is not None
-    (made.paths.messages.parent.parent.parent / "mine.tsv").unlink()
+    Path("mine.tsv").unlink()
     assert examine_data(made, []) is None  # only reports run
 
 
@@ -135,9 +139,6 @@ def test_the_first_screen_says_how_many_examples_each_label_has_and_where_a_quot
 
 
 def test_the_plan_shows_the_examples_and_marks_misfits(workflow, monkeypatch):
-    from gpt2_ablations.planning import plan
-    from tests.planning.test_plan import FAST
-
     monkeypatch.setattr(plan, "measure_speed", lambda threads, device, precision: FAST)
     text = format_plan(plan.plan_invocation(workflow(*["x" * 65] * 20)))
     said = " ".join(text.split())
@@ -154,11 +155,9 @@ def test_messages_of_a_download_count_once_they_are_here_with_the_right_sha256(w
     config = made.config.model_copy(update={"dataset": dataset})
     assert examples_on_disk(config) is None
     made.paths.messages.parent.mkdir(parents=True)
-    content = open("mine.tsv", "rb").read()
+    content = Path("mine.tsv").read_bytes()
     made.paths.messages.write_bytes(content)
     assert examples_on_disk(config) is None
-    import hashlib
-
     right = dataset.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     examples = examples_on_disk(config.model_copy(update={"dataset": right}))
     assert examples is not None and examples.counts == {"ham": 40, "spam": 40}

@@ -84,9 +84,11 @@ def interpretation_markdown(
     parts = ["# What the runs say", *block_quotes(notes(runs)), _summary(answers)]
     if left_out:
         parts.append(
-            f"{counted(left_out, 'question')} of {config.comparisons} not answered: this table lacks some of the rows."
+            f"{counted(left_out, 'question')} of {config.comparisons} not answered: {config.experiments} lacks some of"
+            " the rows."
         )
-    parts += [HOW_TO_READ.format(over=over, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
+    if answers:
+        parts += [HOW_TO_READ.format(over=over, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
     for number, (name, question) in enumerate(questions.items(), start=1):
         parts.append(f"## {number}. {question.question}")
         for answer in answers[name]:
@@ -118,6 +120,8 @@ def _summary(by_question: dict[str, list[PairAnswer]]) -> str:
     verdicts = Counter(answer.test.verdict for answer in answers if answer.test)
     different = verdicts["better"] + verdicts["worse"]
     asked = f"{counted(len(by_question), 'question')} with {counted(len(answers), 'comparison')} of two rows"
+    if not answers:
+        return "No question of the comparisons file is about rows of this table."
     if not tested:
         return f"{asked}; none of the pairs has run yet."
     extent = "all" if len(tested) == len(answers) else f"{len(tested)}"
