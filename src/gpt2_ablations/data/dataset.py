@@ -11,6 +11,7 @@ from ..common.errors import InputError
 from ..common.files import explained, write_whole
 from ..common.logs import logger
 from ..common.records import BYTE_ORDER_MARK, LineCount, is_blank, read_records
+from ..common.text import shorten
 from ..settings.constants import CLASSES, SPLITS
 from ..settings.dataset_format import DELIMITERS, SMS_FORMAT, DatasetFormat
 
@@ -161,9 +162,8 @@ def parse_messages(content: bytes, name: object, file_format: DatasetFormat = SM
         fields = record.fields + [""] * (width - len(record.fields))
         label, text = fields[label_index], fields[text_index]
         if label not in file_format.labels:
-            raise InputError(
-                f"{where} has the label {label!r}; allowed: {', '.join(file_format.labels)} (dataset.labels)"
-            )
+            allowed = f"allowed: {', '.join(file_format.labels)} (dataset.labels)"
+            raise InputError(f"{where} has the label {shorten(label, 40)!r}; {allowed}")
         if not text.strip():
             raise InputError(f"{where} has an empty text; give it a text or remove the line")
         count.add(record)
