@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +22,7 @@ from .common.hardware import usable_cores
 from .common.logs import log_to, logger, print_any_text
 from .common.progress import job_progress
 from .settings.config import Config, load_config
+from .settings.dataset_format import DELIMITERS, QUOTING, is_encoding
 from .settings.experiment import add_experiment_flags, experiment_from_flags
 from .settings.models import ModelConfig, configured_models, named_model
 from .settings.paths import Paths
@@ -93,6 +94,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     sub.add_argument("text", nargs="*", metavar="TEXT", help="a text; - reads standard input, a text a line")
     sub.add_argument("--file", metavar="FILE", help="a file with a text a line; - for standard input")
     sub.add_argument("--column", metavar="NAME", help="the file is a CSV file: classify the texts of this column")
+    sub.add_argument(
+        "--delimiter", choices=list(DELIMITERS), help="with --column (default: tab for a .tsv file, else comma)"
+    )
+    sub.add_argument(
+        "--quoting", choices=QUOTING, default="standard", help="with --column: none reads quotes as they are"
+    )
+    sub.add_argument(
+        "--encoding", type=_encoding, default="utf-8", help="of the file, such as latin-1 (default: %(default)s)"
+    )
     sub.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default: %(default)s")
     _add_saved_model(sub := command(export_command))
     sub.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder")
@@ -142,6 +152,12 @@ def _row_id(text: str) -> str:
     return text
 
 
+def _encoding(text: str) -> str:
+    if not is_encoding(text):
+        raise argparse.ArgumentTypeError(f"unknown encoding {text!r}: expected one such as utf-8, latin-1 or utf-16")
+    return text
+
+
 def _json(flag: str, text: str) -> dict:
     try:
         content = json.loads(text)
@@ -170,14 +186,19 @@ def _choose_threads(model: ModelConfig, device: str = "cpu") -> None:
 def check_command(arguments: argparse.Namespace) -> None:
     """check the configuration and every file that it names"""
     from .common.text import counted
+    from .data.dataset import described
     from .planning.checks import check_configuration, check_sources_on_disk
+    from .planning.data_fit import check_data_fit
 
     config = load_config(arguments.config)
     models, experiments, selected = configured_rows(config)
     check_configuration(config, models, experiments)
-    check_sources_on_disk(config, models, selected)
+    examples = check_sources_on_disk(config, models, selected)
+    check_data_fit(config, models, selected, examples)
     rows, seeds = counted(len(experiments), "row"), counted(len(config.seeds), "seed")
     print(f"OK: {rows} ({len(selected)} selected), {seeds}")
+    for line in described(examples):
+        print(line)
 
 
 def check_sources_command(arguments: argparse.Namespace) -> None:
@@ -248,11 +269,12 @@ def fetch_weights_command(arguments: argparse.Namespace) -> None:
 def split_messages_command(arguments: argparse.Namespace) -> None:
     """split the messages into balanced training, validation and test examples"""
     from .data.dataset import split_messages
+    from .data.download.sources import messages_name
 
     config = load_config(arguments.config)
     messages = Paths(config.results).messages
-    counts = split_messages(messages, messages.parent, config.dataset.format)
-    logger.info(", ".join(f"{count} {name}" for name, count in counts.items()) + " examples")
+    name = messages_name(config.dataset.sources, messages)
+    split_messages(messages, messages.parent, config.dataset.format, name)
 
 
 def tokenize_command(arguments: argparse.Namespace) -> None:
@@ -315,12 +337,17 @@ def predict_command(arguments: argparse.Namespace) -> None:
         raise InputError("predict: texts and --file are both given; leave one of them out")
     if file is None and arguments.column is not None:
         raise InputError("predict: --column names a column of --file; add --file FILE")
+    if file is None and (empty := [number for number, text in enumerate(arguments.text, 1) if not text.strip()]):
+        raise InputError(f"predict: text {empty[0]} is empty; fill it in or remove it")
     config = load_config(arguments.config)
+    texts: Iterable[str] = typed_texts(arguments.text)
+    if file is not None:
+        column, delimiter = arguments.column, arguments.delimiter
+        texts = read_texts(file, column, delimiter, arguments.quoting, arguments.encoding)
     from .inference.prediction import load_predictor
 
     predictor = load_predictor(config, _saved_model_file(config, arguments))
     _choose_threads(predictor.saved.model, config.device)
-    texts = typed_texts(arguments.text) if file is None else read_texts(file, arguments.column)
     write_predictions(predictor.predict(texts), arguments.format, sys.stdout)
 
 
@@ -349,13 +376,13 @@ def _saved_model_file(config: Config, arguments: argparse.Namespace) -> Path:
 def table_command(arguments: argparse.Namespace) -> None:
     """write the table as markdown and as data"""
     from .common.files import write_text_whole
-    from .reports.table import table_csv, table_markdown
+    from .reports.table import majority_baseline, table_csv, table_markdown
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
     models, _, selected = configured_rows(config)
     runs, paths = read_runs(config, selected), Paths(config.results)
-    write_text_whole(paths.table, table_markdown(selected, runs, models))
+    write_text_whole(paths.table, table_markdown(selected, runs, models, majority_baseline(config, runs)))
     write_text_whole(paths.table_data, table_csv(selected, runs))
 
 
@@ -412,13 +439,14 @@ def pages_command(arguments: argparse.Namespace) -> None:
 def readme_command(arguments: argparse.Namespace) -> None:
     """write the table into the README, between its markers"""
     from .reports.readme import readme_block, readme_difference, update_readme
-    from .reports.table import table_markdown
+    from .reports.table import majority_baseline, table_markdown
     from .runs.finished_runs import read_runs
 
     config = load_config(arguments.config)
     models, experiments, selected = configured_rows(config)
     runs = read_runs(config, selected)
-    block = readme_block(table_markdown(selected, runs, models), sum(map(bool, runs.values())), len(experiments))
+    table = table_markdown(selected, runs, models, majority_baseline(config, runs))
+    block = readme_block(table, sum(map(bool, runs.values())), len(experiments))
     if arguments.check:
         if difference := readme_difference(arguments.readme, block):
             print(difference)

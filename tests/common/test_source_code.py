@@ -130,8 +130,8 @@ def test_comments_docstrings_layout_and_words_of_messages_do_not_count(package):
     batches = package / "finetuning" / "batches.py"
     batches.write_text(re.sub(r'""".*?"""', '"""Another docstring."""', batches.read_text(), flags=re.DOTALL))
     tokens = package / "data" / "tokens.py"
-    assert "shorten the text or drop no_padding" in tokens.read_text()
-    tokens.write_text(tokens.read_text().replace("shorten the text or drop no_padding", "write less"))
+    assert "damaged; delete it" in tokens.read_text()
+    tokens.write_text(tokens.read_text().replace("damaged; delete it", "broken; remove it"))
     experiment = package / "settings" / "experiment.py"
     assert "option(" in experiment.read_text()
     experiment.write_text(re.sub(r'option\(\s*"', 'option("Described otherwise. ', experiment.read_text()))

@@ -58,12 +58,12 @@ def test_a_text_with_commas_and_quotes_is_read_back(tmp_path):
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"ham\thello\neggs\thello\n", "example 2 has the label 'eggs'; allowed: ham, spam"),
-        (b"ham\thello\nspam\t\n", "example 2 is empty"),
-        (b"ham\thello\nspam\t   \n", "example 2 is empty"),
+        (b"ham\thello\neggs\thello\n", "line 2 has the label 'eggs'; allowed: ham, spam"),
+        (b"ham\thello\nspam\t\n", "line 2 has an empty text"),
+        (b"ham\thello\nspam\t   \n", "line 2 has an empty text"),
         (b"ham\thello\n" * 20, "20 ham and 0 spam examples; at least 10 of each are needed"),
-        (b"ham\t\xff\xfe\n", "is not UTF-8"),
-        (b"<html><body>no</body></html>\n", "example 1 has the label"),
+        (b"ham\t\xff\xfe\n", "byte 4 (line 1) is not utf-8; set dataset.encoding to the file's, such as cp1252"),
+        (b"<html><body>no</body></html>\n", "line 1 has the label"),
     ],
 )
 def test_an_invalid_messages_file_is_refused_with_one_line(content, message, tmp_path):
@@ -114,14 +114,14 @@ def test_the_first_label_is_class_0(tmp_path):
 @pytest.mark.parametrize("text", ["NA", "null", "12", "1e3", "True"])
 def test_texts_that_look_like_numbers_or_missing_values_remain_texts(text):
     content = reviews(10, 10) + f"9,{text},1,bad\n"
-    assert parse_messages(content.encode(), "reviews.csv", REVIEWS)["Text"].iloc[-1] == text
+    assert parse_messages(content.encode(), "reviews.csv", REVIEWS).texts[-1] == text
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 def test_a_byte_order_mark_is_not_part_of_a_column_name(start):
     written = DatasetFormat("semicolon", "class", "text", ("0", "1"))
     content = start + b"class;text\n" + b"0;see you\n1;win\n" * 10
-    assert parse_messages(content, "mine.csv", written)["Label"].tolist() == ["0", "1"] * 10
+    assert parse_messages(content, "mine.csv", written).labels == ["0", "1"] * 10
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_a_byte_order_mark_is_not_part_of_a_column_name(start):
         (HEADER, "the file is empty"),
         ("id,text,verdict\n", "dataset.text_column is 'review', which is not in the first line; allowed: id, "),
         ("review,review,verdict\n", "duplicate column 'review' in the first line; rename one of them"),
-        (reviews(10, 10) + "9,fine,3,middling\n", "example 21 has the label 'middling'; allowed: bad, good"),
-        (reviews(10, 10) + "9,,3,good\n", "example 21 is empty; give it a text or remove the line"),
-        (reviews(10, 10) + "9,fine, really,3,good\n", "Expected 4 fields in line 22, saw 5"),
+        (reviews(10, 10) + "9,fine,3,middling\n", "line 22 has the label 'middling'; allowed: bad, good"),
+        (reviews(10, 10) + "9,,3,good\n", "line 22 has an empty text; give it a text or remove the line"),
+        (reviews(10, 10) + "9,fine, really,3,good\n", "line 22 has 5 comma-separated fields, not 4"),
         (reviews(10, 9), "10 bad and 9 good examples; at least 10 of each are needed"),
     ],
 )

@@ -308,6 +308,23 @@ def test_predictions_are_printed_on_a_console_of_ascii(output_format, runs, monk
     assert ("£ 漢 😀".encode() if output_format != "text" else rb"\xa3 \u6f22 \U0001f600") in printed
 
 
+@pytest.mark.parametrize("output_format", ["csv", "json"])
+def test_empty_texts_are_left_out_and_the_others_keep_their_place(output_format, runs, capfd, tmp_path):
+    (tmp_path / "lines.txt").write_text("win cash\n\n  \nsee you\n\n")
+    runs.train("last-block")
+    selected = ["--row", "last-block", "--seed", str(SEED), "--format", output_format]
+    config = ["--config", str(CHECKOUT / "config" / "config.yaml"), config_file(runs)]
+    capfd.readouterr()
+    assert main(["predict", *selected, "--file", str(tmp_path / "lines.txt"), *config]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == "empty texts left out: 3\n"
+    if output_format == "csv":
+        found = [(int(line["index"]), line["text"]) for line in csv.DictReader(io.StringIO(printed.out))]
+    else:
+        found = [(line["index"], line["text"]) for line in map(json.loads, printed.out.splitlines())]
+    assert found == [(0, "win cash"), (3, "see you")]
+
+
 def test_the_error_for_an_unknown_column_names_it_and_those_that_exist(runs, capfd, tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n1,hello\n")
     model = str(runs.train("last-block") / "model.safetensors")

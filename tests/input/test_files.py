@@ -194,7 +194,7 @@ def test_local_messages_that_are_missing_or_different_are_named(project):
     line = source_error(project, "messages.tsv", sha256="0" * 64)
     assert "messages.tsv: its sha256 is " in line and "set dataset.sha256: null for your own data" in line
     project.write("messages.tsv", "eggs\tand spam\n")
-    assert "messages.tsv: example 1 has the label 'eggs'; allowed: ham, spam" in source_error(project, "messages.tsv")
+    assert "messages.tsv: line 1 has the label 'eggs'; allowed: ham, spam" in source_error(project, "messages.tsv")
 
 
 def test_a_missing_local_file_is_accepted_if_another_source_is_remote(project):

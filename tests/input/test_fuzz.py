@@ -16,6 +16,7 @@ from gpt2_ablations.cli import parse
 from gpt2_ablations.data.dataset import parse_messages, read_split
 from gpt2_ablations.data.tokens import load_tokens
 from gpt2_ablations.planning.workflow import make_workflow
+from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.constants import SPLITS
 from gpt2_ablations.settings.experiment import Experiment, experiment_from_flags
 from tests.conftest import environment, fuzz_cases
@@ -170,49 +171,60 @@ def test_the_command_line_in_a_process_of_its_own_gives_the_same_result(project,
     assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (here.code, here.out, here.err)
 
 
-ODD_TEXTS = ['"', "''", "NA", "null", "1", "   ", "x" * 200, "a\rb", "a\0b", "£"]
+ODD_TEXTS = ['"', "''", "NA", "null", "1", "   ", "x" * 200, "a\rb", "a\0b", "£", '"a', 'b"', '"a" b', "\u2028"]
 LINE = st.tuples(
     st.sampled_from(["ham", "spam"] * 8 + ["Ham", "", "0", "eggs", '"ham"', "nan", " ham"]),
     st.sampled_from(["\t"] * 12 + [" ", ",", "\t\t", ""]),
     st.text(min_size=1, max_size=30) | st.sampled_from(ODD_TEXTS),
 )
 PLAIN = "".join(f"ham\tsee you at {i}\nspam\twin a prize {i}\n" for i in range(12))
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1252", "utf-7", "ascii", "gb18030", "rot13", ""]
 
 
 @st.composite
-def messages(draw: st.DrawFn) -> bytes:
-    """A messages file that is valid or nearly so."""
+def messages(draw: st.DrawFn) -> tuple[bytes, dict]:
+    """A messages file that is valid or nearly so, and keys of `dataset`: mostly those of the file."""
     lines = ["".join(line) for line in draw(st.lists(LINE, max_size=6))]
     text = draw(st.sampled_from([PLAIN, PLAIN, PLAIN, ""])) + "\n".join(lines)
-    content = text.encode(draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16"])), errors="replace")
-    return draw(damaged(content)) if draw(st.integers(0, 2)) == 0 else content
+    text = text.replace("\n", draw(st.sampled_from(["\n", "\r\n", "\r"])))
+    encoding = draw(st.sampled_from(["utf-8"] * 6 + ENCODINGS[:-2]))
+    content = text.encode(encoding, errors="replace")
+    if draw(st.integers(0, 2)) == 0:
+        content = draw(damaged(content))
+    stated = draw(st.sampled_from([encoding.removesuffix("-sig")] * 6 + ENCODINGS))
+    return content, {"encoding": stated, "quoting": draw(st.sampled_from(["standard", "none"]))}
 
 
-def prepare(project: Project, content: bytes) -> str | None:
+def prepare(project: Project, content: bytes, dataset: dict) -> str | None:
     """Fetch, split and tokenize; returns the one-line error, None if there was none."""
     shutil.rmtree(project.folder / "results", ignore_errors=True)
+    project.restore()
+    project.contents["config.yaml"]["dataset"] |= dataset
+    project.save("config.yaml")
     project.write("messages.tsv", content)
     for command in ("fetch_messages", "split_messages", "tokenize"):
         answer = project.command(command, "--config", "config.yaml")
         if answer.code:
-            return the_line(answer.err)
+            # A job that reads the file says first what is in it.
+            return the_line(answer.err.splitlines(keepends=True)[-1])
     return None
 
 
 @FUZZ
 @given(messages())
-def test_messages_are_split_and_tokenized_or_refused_with_one_line(project, content):
-    line = prepare(project, content)
+def test_messages_are_split_and_tokenized_or_refused_with_one_line(project, written):
+    content, dataset = written
+    line = prepare(project, content, dataset)
     if line is not None:
         assert project.check().code or "tokenize" in line
-        dataset = project.folder / "results" / "dataset"
-        assert not (dataset / "tokens.safetensors").exists()
+        assert "SMSSpamCollection" not in line  # the user's file is named, not the workflow's copy
+        assert not (project.folder / "results" / "dataset" / "tokens.safetensors").exists()
         return
-    drawn = parse_messages(content, "messages.tsv")
-    size = min((drawn["Label"] == label).sum() for label in ("ham", "spam"))
+    found = parse_messages(content, "messages.tsv", load_config(["config.yaml"]).dataset.format)
     splits = {name: read_split(project.folder / "results" / "dataset" / f"{name}.csv") for name in SPLITS}
-    assert sum(len(labels) for labels, _ in splits.values()) == 2 * size
-    assert {text for _, texts in splits.values() for text in texts} <= set(drawn["Text"])
+    assert sum(len(labels) for labels, _ in splits.values()) == 2 * min(found.counts.values())
+    assert {text for _, texts in splits.values() for text in texts} <= set(found.texts)
+    assert found.line_note is None or dataset["quoting"] == "standard"
     tokens = load_tokens(project.folder / "results" / "dataset" / "tokens.safetensors")
     for name, (labels, texts) in splits.items():
         assert tokens[name].labels.tolist() == labels

@@ -152,3 +152,11 @@ def test_without_published_figures_nothing_is_compared(results):
 def test_a_model_s_label_replaces_its_name(labelled):
     text = comparison_markdown(labelled.config, labelled.experiments, labelled.models)
     assert "| 6: gpt2-medium (miniature) " in text and "| 9: gpt2-xl, all layers " in text
+
+
+def test_rows_without_published_figures_give_a_sentence_and_no_table_of_dashes(results):
+    results.add("1")
+    mine = {"mine": results.experiments["1"]}
+    text = comparison_markdown(results.config.model_copy(update={"rows": "all"}), mine, results.models)
+    assert f"{results.config.published} has no figures for the rows of this table, so nothing is compared." in text
+    assert "|" not in text and "0 of 1 row ran" in text

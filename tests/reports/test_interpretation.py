@@ -100,6 +100,14 @@ def test_missing_rows_are_named(results, answer):
     assert "none of the pairs has run yet" in text
 
 
+def test_questions_about_rows_that_do_not_exist_are_counted_and_not_called_unfinished(results):
+    results.add("1")
+    text = interpretation_markdown(results.config, {"1": results.experiments["1"]}, results.models)
+    assert "No question of the comparisons file is about rows of this table." in text
+    assert "not answered: " in text and "lacks some of the rows." in text
+    assert "run yet" not in text and "Holm" not in text
+
+
 def test_rows_that_are_not_selected_are_missing(results, answer):
     results.add("1")
     results.add("2")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_ablations.reports.table import setting_cells, table_csv, table_markdown
-from gpt2_ablations.runs.finished_runs import Metrics, Run, Runs
+from gpt2_ablations.reports.table import majority_baseline, setting_cells, table_csv, table_markdown
+from gpt2_ablations.runs.finished_runs import Metrics, Run, Runs, read_runs
 from gpt2_ablations.settings.experiment import Experiment
 from gpt2_ablations.settings.models import ModelConfig, load_models
+from gpt2_ablations.settings.paths import Paths
 from gpt2_ablations.settings.rows import load_experiments
 from tests.conftest import CHECKOUT
 
@@ -139,3 +140,18 @@ def test_a_model_s_label_replaces_its_name_but_not_in_the_data(rows, models):
     assert "| small, mine | pretrained |" in text and "124M" not in text
     (line,) = csv.DictReader(io.StringIO(table_csv(row, runs)))
     assert line["model_size"] == "gpt2-small (124M)"
+
+
+def test_the_test_accuracy_without_training_is_below_the_table_if_the_split_is_that_of_the_runs(results):
+    results.add("1")
+    runs = read_runs(results.config, results.experiments)
+    assert majority_baseline(results.config, runs) is None
+    split = Paths(results.config.results).split("test")
+    split.parent.mkdir(parents=True)
+    split.write_text("Label,Text\n" + "0,a\n" * 100 + "1,b\n" * 200)
+    baseline = majority_baseline(results.config, runs)
+    assert baseline == "Baseline: always answering `spam` is right for 200 of the 300 test examples (66.67%)."
+    below = table_markdown(results.experiments, runs, results.models, baseline).split("\n\n")[1:]
+    assert below == [baseline + "\n"]
+    split.write_text("Label,Text\n0,a\n")  # of other data
+    assert majority_baseline(results.config, runs) is None

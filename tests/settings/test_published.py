@@ -70,3 +70,21 @@ def test_a_mistake_is_one_line(read, lines, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"published\.csv: no such file"):
         load_published(tmp_path / "published.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_figures_as_a_spreadsheet_writes_them_are_read(tmp_path, end, mark):
+    device = '"2 ""A100"", ' + "x" * 140_000 + '"'
+    lines = [HEADER, "", f'"1",96.63,"",95.00,,{device}', ",,,,,", "2,,,,,", ",,,,,", "", ""]
+    (tmp_path / "published.csv").write_bytes((mark + end.join(lines)).encode())
+    found = load_published(tmp_path / "published.csv")
+    assert list(found) == ["1", "2"] and found["1"].device.startswith('2 "A100", xxx') and found["2"].test_acc is None
+    (tmp_path / "published.csv").write_bytes((mark + end.join([*lines, "3,x,,,,"])).encode())
+    with pytest.raises(InputError, match="line 9: train_acc is 'x'"):
+        load_published(tmp_path / "published.csv")
+
+
+def test_a_quote_that_is_never_closed_is_named_with_its_line(read):
+    with pytest.raises(InputError, match="line 2 opens a quote that no line closes; close it"):
+        read(HEADER, '1,,,,,"A100', "2,,,,,")

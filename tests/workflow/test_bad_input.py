@@ -55,6 +55,12 @@ def test_an_invalid_value_on_the_command_line_stops_the_invocation(workshop):
     assert_stops_at_once(workshop, "--config: precision is 'half'; allowed: float32,", "--config", "precision=half")
 
 
+def test_a_row_that_cannot_be_trained_on_the_data_stops_the_invocation_before_any_job(workshop):
+    workshop.rows({"1": {}, "3": {"batch_size": 99}})
+    message = "rows.yaml: row 3: batch_size is 99 and there are 98 training examples: no whole batch; allowed: 1 to 98"
+    assert_stops_at_once(workshop, message, "--quiet", "all")
+
+
 @pytest.mark.parametrize("target", ["row_7", "results/rows/7/seed-123/metrics.json"])
 def test_an_unknown_row_as_a_target_stops_the_invocation_with_the_rows_there_are(workshop, target):
     finished = workshop.snakemake(target)
@@ -168,7 +174,7 @@ def assert_fails_and_keeps_the_rows(workshop, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"eggs\thello\n", "example 1 has the label 'eggs'; allowed: ham, spam"),
+        (b"eggs\thello\n", "line 1 has the label 'eggs'; allowed: ham, spam"),
         (b"", "messages.tsv: an empty file"),
     ],
 )

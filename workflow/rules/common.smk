@@ -15,6 +15,7 @@ from gpt2_ablations.common.gpus import check_environment
 from gpt2_ablations.common.hardware import machine_memory_mb, usable_cores
 from gpt2_ablations.common.hashing import digest
 from gpt2_ablations.common.source_code import command_digest
+from gpt2_ablations.planning.data_fit import examine_data
 from gpt2_ablations.planning.first_screen import first_screen
 from gpt2_ablations.planning.invocation_lock import has_stale_lock, how_to_resume, lock_results, running_invocation
 from gpt2_ablations.planning.module_use import check_module, module_config
@@ -189,20 +190,22 @@ def training_files(wildcards, input):
     return [*features, "--output", str(PATHS.row(wildcards.row, wildcards.seed))]
 
 
-def begin():
-    """Lock the results folder against other invocations, and write the configuration that jobs read."""
+def begin(rows=()):
+    """Check the data of the rows to train, lock the results folder, and write the configuration that jobs read."""
     try:
+        examples = examine_data(WORKFLOW, rows)
         lock_results(Path(PATHS.results))
         write_config(WORKFLOW)
     except InputError as error:
         sys.exit(f"error: {error}")
+    return examples
 
 
 onstart:
-    begin()
     jobs = jobs_to_run()
-    trained = dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train")
-    print(first_screen(WORKFLOW, Counter(job.rule.name for job in jobs), list(trained)), file=sys.stderr)
+    trained = list(dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train"))
+    examples = begin(trained)
+    print(first_screen(WORKFLOW, Counter(job.rule.name for job in jobs), trained, examples), file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module. Nor does it say here whether this is a dry run, so that writes them too.

@@ -12,7 +12,7 @@ from pathlib import Path
 from .hashing import digest
 
 PACKAGE = Path(__file__).parents[1]
-# Modules that change no number: files, logs, downloads (checked by sha256), and settings, whose values count instead.
+# Modules that change no number: files, logs, downloads (checked by sha256), refusals, and settings, whose values count.
 # A module that is not listed here counts.
 NOT_COUNTED = {
     "common/errors",
@@ -25,6 +25,7 @@ NOT_COUNTED = {
     "common/source_code",
     "common/unfinished_files",
     "data/download",
+    "data/fit",
     "data/provenance",
     "finetuning/checkpoints",
     "finetuning/training_log",

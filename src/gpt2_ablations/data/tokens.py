@@ -13,6 +13,7 @@ from ..common.errors import InputError
 from ..common.logs import logger
 from ..settings.constants import PAD_TOKEN, SPLITS
 from ..settings.experiment import Experiment
+from .fit import too_long
 
 
 @dataclass(frozen=True)
@@ -76,25 +77,15 @@ def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit],
     Raises:
         InputError: an example that is not cut has more tokens than the model has positions.
     """
+    longest = {name: int(split.lengths.max()) for name, split in splits.items()}
+    if problem := too_long(experiment, n_positions, longest):
+        raise InputError(problem)
     if experiment.no_padding:
-        for name, split in splits.items():
-            index = int(split.lengths.argmax())
-            if split.lengths[index] > n_positions:
-                raise InputError(
-                    f"{name}.csv: example {index} has {split.lengths[index]} tokens and no_padding never cuts;"
-                    f" {experiment.model_size} has {n_positions} positions; shorten the text or drop no_padding"
-                )
         return None
     if experiment.context_length == "model_context_length":
         return n_positions
     if experiment.context_length == "longest_training_example":
-        longest = int(splits["train"].lengths.max())
-        if longest > n_positions:
-            raise InputError(
-                f"train.csv: the longest example has {longest} tokens; {experiment.model_size} has {n_positions}"
-                f" positions; set context_length to an integer up to {n_positions}"
-            )
-        return longest
+        return longest["train"]
     assert isinstance(experiment.context_length, int)
     return experiment.context_length
 

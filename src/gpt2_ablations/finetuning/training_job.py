@@ -10,6 +10,7 @@ from ..common.hardware import peak_host_memory_mb
 from ..common.hashing import weights_digest
 from ..common.logs import logger
 from ..common.torch_setup import device_name, peak_device_memory_mb, release_device, set_up_torch, take_device
+from ..data.fit import too_few
 from ..data.tokens import context_positions, load_tokens, report_cut_examples
 from ..gpt2.weights import open_weights
 from ..runs.made_from import run_made_from
@@ -162,12 +163,8 @@ def _build_inputs(
             features.peak_memory_mb,
             features.device,
         )
-    n_examples = len(inputs.splits["train"])
-    if n_examples < experiment.batch_size:
-        raise InputError(
-            f"batch_size is {experiment.batch_size} and there are {n_examples} training examples: no whole batch;"
-            f" allowed: 1 to {n_examples}"
-        )
+    if problem := too_few(experiment, len(inputs.splits["train"])):
+        raise InputError(problem)
     return inputs
 
 

@@ -38,12 +38,14 @@ class Prediction:
         label: the predicted class's name.
         probability: of that label, 0 to 1.
         logits: of class 0 and of class 1.
+        index: the place of the text among all, from 0.
     """
 
     text: str
     label: str
     probability: float
     logits: tuple[float, float]
+    index: int
 
 
 def load_predictor(config: Config, file: Path) -> "Predictor":
@@ -93,21 +95,25 @@ class Predictor:
         classifier.load_state_dict(tensors, assign=True)
         self.classifier = classifier.requires_grad_(False).to(device)
         self.n_cut = 0  # texts longer than the context length, so far
+        self.n_empty = 0
 
     def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Classify texts, in their order. One chunk of texts is in memory at a time.
 
-        Prints to standard error how many texts were cut to the context length, if any.
+        Empty texts are left out. Prints to standard error how many there were, and how many texts were cut to the
+        context length, if any.
 
         Raises:
-            InputError: a text is empty, or has more tokens than the model has positions and the row does not cut texts.
+            InputError: a text has more tokens than the model has positions and the row does not cut texts.
         """
         for chunk in self._chunks(texts):
             logits = self.logits([token_ids for _, token_ids in chunk]).cpu().double()  # MPS has no float64
             probabilities = logits.softmax(dim=1).tolist()
-            for (text, _), pair, shares in zip(chunk, logits.tolist(), probabilities, strict=True):
+            for ((index, text), _), pair, shares in zip(chunk, logits.tolist(), probabilities, strict=True):
                 predicted = int(pair[1] > pair[0])
-                yield Prediction(text, self.saved.labels[predicted], shares[predicted], (pair[0], pair[1]))
+                yield Prediction(text, self.saved.labels[predicted], shares[predicted], (pair[0], pair[1]), index)
+        if self.n_empty:
+            logger.info(f"empty texts left out: {self.n_empty}")
         if self.n_cut:
             logger.info(f"texts cut to {self.saved.context} tokens, as in training: {self.n_cut}")
 
@@ -137,25 +143,26 @@ class Predictor:
         assert self._base is not None
         return self._base
 
-    def _chunks(self, texts: Iterable[str]) -> Iterator[list[tuple[str, list[int]]]]:
-        """Yield consecutive texts with their token ids, as many at a time as fit the memory."""
+    def _chunks(self, texts: Iterable[str]) -> Iterator[list[tuple[tuple[int, str], list[int]]]]:
+        """Yield the texts that are not empty with their index and token ids, as many at a time as fit the memory."""
         most_positions = tokens_per_shard(self.saved.model, self.max_memory_mb)
-        chunk: list[tuple[str, list[int]]] = []
+        chunk: list[tuple[tuple[int, str], list[int]]] = []
         chunk_positions = 0
-        for number, text in enumerate(texts, start=1):
-            token_ids = self._token_ids(number, text)
+        for index, text in enumerate(texts):
+            if not text.strip():
+                self.n_empty += 1
+                continue
+            token_ids = self._token_ids(index + 1, text)
             length = self.saved.context or len(token_ids)
             if chunk and (chunk_positions + length > most_positions or len(chunk) == CHUNK_TEXTS):
                 yield chunk
                 chunk, chunk_positions = [], 0
-            chunk.append((text, token_ids))
+            chunk.append(((index, text), token_ids))
             chunk_positions += length
         if chunk:
             yield chunk
 
     def _token_ids(self, number: int, text: str) -> list[int]:
-        if not text.strip():
-            raise InputError(f"predict: text {number} is empty; fill it in or remove it")
         token_ids, context = self.encode(text), self.saved.context
         n_positions = self.saved.model.n_positions
         if context is None and len(token_ids) > n_positions:

@@ -1,11 +1,15 @@
 """Checks beyond the configuration's schema: that the files it names exist and contain what they should."""
 
 import hashlib
+import math
 import os
 from pathlib import Path
 
 from ..common.errors import InputError
 from ..common.files import existing_part
+from ..common.hashing import sha256_of
+from ..data.dataset import Examples, parse_messages
+from ..data.download.archives import read_messages
 from ..data.download.sources import SourceError, is_local, join_source, local_file, local_path
 from ..settings.config import Config
 from ..settings.experiment import Experiment
@@ -94,40 +98,57 @@ def refers_to(source: str, path: Path) -> bool:
         return False  # reading the source reports the error
 
 
-def check_sources_on_disk(config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]) -> None:
+def check_sources_on_disk(
+    config: Config, models: dict[str, ModelConfig], selected: dict[str, Experiment]
+) -> Examples | None:
     """Check the inputs on this machine. The command `check-sources` asks for those that are downloaded.
+
+    Returns: the examples, as `examples_on_disk`.
 
     Raises:
         InputError: the data set, the tokenizer or the weights of a selected row are missing or not as expected.
     """
-    _check_messages(config)
+    examples = examples_on_disk(config)
     _check_tokenizer(config)
     needed = pretrained_models(selected)
     for name in models:
         if name in needed:
             _check_weights(config, name, models[name])
+    return examples
 
 
-def _check_messages(config: Config) -> None:
+def examples_on_disk(config: Config, max_bytes: float = math.inf) -> Examples | None:
+    """The examples, if their file is on this machine: a local source, or the copy that has the expected sha256.
+
+    Args:
+        max_bytes: a larger file is not read.
+
+    Raises:
+        InputError: no local source has the file, or its content is wrong.
+    """
+    copy = Paths(config.results).messages
     if not _all_on_disk(config.dataset.sources):
-        return
-    from ..data.dataset import parse_messages
-    from ..data.download.archives import read_messages
-
+        sha256 = config.dataset.sha256
+        if sha256 is None or not copy.is_file() or copy.stat().st_size > max_bytes or sha256_of(copy) != sha256:
+            return None
+        return parse_messages(copy.read_bytes(), copy, config.dataset.format)
     failures = []
     for source in config.dataset.sources:
         try:
-            content = read_messages(local_file(source))
+            file = local_file(source)
+            if file.stat().st_size > max_bytes:
+                return None
+            content = read_messages(file)
         except SourceError as error:
             failures.append(f"{source}: {error}")
             continue
         found = hashlib.sha256(content).hexdigest()
         if config.dataset.sha256 in (None, found):
-            parse_messages(content, source, config.dataset.format)
-            return
+            return parse_messages(content, source, config.dataset.format)
         failures.append(f"{source}: its sha256 is {found}; set dataset.sha256: null for your own data")
-    if not Paths(config.results).messages.is_file():
+    if not copy.is_file():
         raise InputError(f"dataset.sources: {'; '.join(failures)}; list the path of your copy first in dataset.sources")
+    return None
 
 
 def _check_tokenizer(config: Config) -> None:

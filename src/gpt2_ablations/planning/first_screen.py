@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..common.text import counted, file_size, listed, paragraph
+from ..data.dataset import Examples, described
 from ..data.download.needed_files import needed_files
 from ..settings.rows import pretrained_models
 from .workflow import Workflow
@@ -13,12 +14,15 @@ from .workflow import Workflow
 LONG_FLOPS, LONG_FLOPS_ON_GPUS = 3e13, 1e15
 
 
-def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str]) -> str:
+def first_screen(
+    workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str], examples: Examples | None = None
+) -> str:
     """What will run, what will be downloaded, and the commands that show the progress and, before long work, the plan.
 
     Args:
         jobs: how many jobs of each rule Snakemake will run.
         rows: those that it will train.
+        examples: on which they are trained; None if they are not known yet.
     """
     runs = [file for row in workflow.selected for file in workflow.run_files(row)]
     done = sum(Path(file).is_file() for file in runs)
@@ -30,6 +34,7 @@ def first_screen(workflow: Workflow, jobs: Mapping[str, int], rows: Sequence[str
         missing = [file for file in files if file.download_bytes]
         names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in missing]
         lines.append(paragraph(f"Downloads: {listed(names) or 'none'}.", "  "))
+    lines += [paragraph(line, "  ") for line in described(examples)]
     # A command has a line of its own, of any length, so that it can be copied.
     config = shlex.quote(str(workflow.paths.config))
     if workflow.local and _is_long(workflow, rows):

@@ -8,11 +8,14 @@ from ..common.files import existing_part
 from ..common.gpus import gpu_memory_mb
 from ..common.hardware import machine_memory_mb, usable_cores
 from ..common.torch_setup import select_device
+from ..data.dataset import described
 from ..data.download.needed_files import Needed, needed_files
 from ..runs.finished_runs import Runs, read_runs
 from ..settings.feature_spec import FeatureSpec
 from ..settings.rows import pretrained_models
+from .checks import examples_on_disk
 from .costs import pretraining_cost
+from .data_fit import misfits
 from .machine_speed import START_UP_SECONDS, Speed, estimated_seconds, measure_speed
 from .memory_fit import Machine, memory_shortage
 from .resources import jobs_at_once
@@ -95,6 +98,8 @@ class Plan:
         needed: the files that jobs need from elsewhere.
         rows, features: the selected rows and their feature files.
         memory_shortages: by row that does not fit into the machine's memory, which job needs how much, and what to do.
+        misfits: by row that cannot be trained on the data, why.
+        examples: what is known of the data, in sentences.
         disks: for each disk that is written to, its folder, the bytes needed and the bytes free.
         seconds: of all jobs, at the same time where cores allow, without downloads and reports.
     """
@@ -110,6 +115,8 @@ class Plan:
     rows: list[RowEstimate]
     features: list[FeatureEstimate]
     memory_shortages: dict[str, str]
+    misfits: dict[str, str]
+    examples: list[str]
     disks: list[tuple[str, int, int]]
     seconds: float
 
@@ -125,7 +132,7 @@ def plan_invocation(workflow: Workflow) -> Plan:
     """Count what remains to be done, and measure the machine. It takes some seconds.
 
     Raises:
-        InputError: a finished run's metrics.json is damaged.
+        InputError: a finished run's metrics.json is damaged, or the data on this machine is wrong.
     """
     return _Planner(workflow).plan()
 
@@ -141,6 +148,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         needed = needed_files(self.config, self.workflow.models, pretrained_models(self.workflow.selected))
+        examples = examples_on_disk(self.config)
         rows = [self._row(row) for row in self.workflow.selected]
         shortages = {row: memory_shortage(self.workflow, row, self.machine) for row in self.workflow.selected}
         wanted = {identity for row in rows if row.done < row.runs for identity in row.features}
@@ -157,6 +165,8 @@ class _Planner:
             rows=rows,
             features=list(self.features.values()),
             memory_shortages={row: reason for row, reason in shortages.items() if reason},
+            misfits=misfits(self.config, self.workflow.models, self.workflow.selected, examples),
+            examples=described(examples),
             disks=self._disks(needed, missing, rows),
             seconds=self._seconds(missing, rows, needed),
         )

@@ -61,7 +61,7 @@ def _rows(plan: Plan, most: int) -> str:
             duration(row.training_seconds) if row.done < row.runs else "-",
             f"{(row.host_mb if row.device_mb is None else row.device_mb) / 1024:.1f}",
             f"{row.disk_bytes / 1e9:.1f}" if row.done < row.runs else "-",
-            _state(row, plan.memory_shortages),
+            _state(row, plan.memory_shortages, plan.misfits),
         ]
         for row in plan.rows[:most]
     ]
@@ -77,9 +77,11 @@ def _rows(plan: Plan, most: int) -> str:
     return f"{table}\n{paragraph(legend)}"
 
 
-def _state(row: RowEstimate, too_large: Collection[str]) -> str:
+def _state(row: RowEstimate, too_large: Collection[str], misfits: Collection[str]) -> str:
     if row.done == row.runs:
         return "done"
+    if row.row in misfits:
+        return "misfit"
     if row.row in too_large:
         return "too big"
     if row.done:
@@ -102,14 +104,15 @@ def _totals(plan: Plan) -> str:
     lines.append(f"Downloads: {file_size(downloads) if downloads else 'none'}.")
     for folder, needed, free in (disk for disk in plan.disks if disk[1]):
         lines.append(f"Disk space: {file_size(needed)} needed in {folder}, {file_size(free)} free.")
+    lines += plan.examples
     if not plan.lengths_known:
         lines.append("The data is not tokenized yet. These estimates assume texts as long as the reference's.")
     return "\n".join(paragraph(line, "  ") for line in lines)
 
 
 def _obstacles(plan: Plan) -> str:
-    shortages = list(plan.memory_shortages.items())[:MOST_ROWS]
-    lines = [f"Does not fit: row {row}: {reason}." for row, reason in shortages]
+    reasons = [*plan.misfits.items(), *plan.memory_shortages.items()][:MOST_ROWS]
+    lines = [f"Does not fit: row {row}: {reason}." for row, reason in reasons]
     for folder, needed, free in plan.disks:
         if needed > free:
             lines.append(

@@ -29,6 +29,7 @@ from .wording import (
 
 SPLITS: dict[Split, str] = {"test": "Test", "val": "Validation", "train": "Training"}
 NO_PUBLISHED = "The configuration names no published figures (`published: null`), so nothing is compared."
+NONE_OF_THESE = "{} has no figures for the rows of this table, so nothing is compared."
 HOW_TO_READ = """\
 Each difference is the reproduced value minus the published value, in percentage points and in examples. {details} \
 "Within sampling error" is the result of Fisher's exact test on \
@@ -122,6 +123,9 @@ def comparison_markdown(config: Config, experiments: dict[str, Experiment], mode
         parts += [NO_PUBLISHED, _bullets(_rows_that_ran(runs, config.seeds))]
         return "\n\n".join(parts) + "\n"
     published = load_published(config.published)
+    if not published.keys() & selected.keys():
+        parts += [NONE_OF_THESE.format(config.published), _bullets(_rows_that_ran(runs, config.seeds))]
+        return "\n\n".join(parts) + "\n"
     labels = row_labels(selected, load_defaults(config), models)
     comparisons = {
         split: {row: SplitComparison(split, published.get(row), runs[row]) for row in selected} for split in SPLITS

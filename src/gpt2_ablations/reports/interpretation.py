@@ -85,10 +85,15 @@ def interpretation_markdown(
     parts = ["# What the runs say", *block_quotes(remarks(runs)), _summary(answers)]
     if left_out:
         parts.append(
-            f"{counted(left_out, 'question')} of {config.comparisons} not answered: this table lacks some of the rows."
+            f"{counted(left_out, 'question')} of {config.comparisons} not answered: {config.experiments} lacks some of"
+            " the rows."
         )
-    spread = "".join(f"{sentence} " for sentence in spread_over_seeds(runs))
-    parts += [HOW_TO_READ.format(over=over, spread=spread, test=MANY_SEEDS if many else ONE_SEED), _overview(answers)]
+    if answers:
+        spread = "".join(f"{sentence} " for sentence in spread_over_seeds(runs))
+        parts += [
+            HOW_TO_READ.format(over=over, spread=spread, test=MANY_SEEDS if many else ONE_SEED),
+            _overview(answers),
+        ]
     for number, (name, question) in enumerate(questions.items(), start=1):
         parts.append(f"## {number}. {question.question}")
         for answer in answers[name]:
@@ -120,6 +125,8 @@ def _summary(by_question: dict[str, list[PairAnswer]]) -> str:
     verdicts = Counter(answer.test.verdict for answer in answers if answer.test)
     different = verdicts["better"] + verdicts["worse"]
     asked = f"{counted(len(by_question), 'question')} with {counted(len(answers), 'comparison')} of two rows"
+    if not answers:
+        return "No question of the comparisons file is about rows of this table."
     if not tested:
         return f"{asked}; none of the pairs has run yet."
     extent = "all" if len(tested) == len(answers) else f"{len(tested)}"

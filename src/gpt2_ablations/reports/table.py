@@ -5,29 +5,53 @@ import io
 import statistics
 from collections.abc import Mapping
 
+from ..common.errors import InputError
 from ..common.markdown import markdown_table
+from ..data.dataset import read_split
 from ..runs.finished_runs import Run, Runs
-from ..settings.constants import NO_IGNORE_INDEX, Split
+from ..settings.config import Config
+from ..settings.constants import CLASSES, NO_IGNORE_INDEX, Split
 from ..settings.experiment import OPTIONS, Experiment
 from ..settings.labels import display_name
 from ..settings.models import ModelConfig
+from ..settings.paths import Paths
 from .remarks import remarks, spread_over_seeds
 from .wording import MISSING, format_accuracy
 
 ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val", "Test acc": "test"}
 
 
-def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig]) -> str:
-    """The table as markdown. Below it are the meaning of ± and the remarks on the runs.
+def table_markdown(
+    experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig], baseline: str | None = None
+) -> str:
+    """The table as markdown. Below it are the baseline, the meaning of ± and the remarks on the runs.
 
     Args:
         runs: as `read_runs` returns them; a row without runs shows `–`.
         models: the models of the rows.
+        baseline: as `majority_baseline` returns it.
     """
     rows = [[row, *_cells(experiment, runs.get(row, []), models).values()] for row, experiment in experiments.items()]
     headers = ["", *_cells(next(iter(experiments.values())), [], models)]
-    parts = [markdown_table(headers, rows, first_width=4), *spread_over_seeds(runs), *remarks(runs)]
+    parts = [markdown_table(headers, rows, first_width=4), *([baseline] if baseline else [])]
+    parts += [*spread_over_seeds(runs), *remarks(runs)]
     return "\n\n".join(parts) + "\n"
+
+
+def majority_baseline(config: Config, runs: Runs) -> str | None:
+    """The test accuracy without any training, in a sentence; None if the runs' test split is not there."""
+    try:
+        labels, _ = read_split(Paths(config.results).split("test"))
+    except InputError:
+        return None
+    if {run.metrics.test_total for of_row in runs.values() for run in of_row} != {len(labels)}:
+        return None
+    majority = max(CLASSES, key=labels.count)
+    count, name = labels.count(majority), config.dataset.labels[majority]
+    return (
+        f"Baseline: always answering `{name}` is right for {count} of the {len(labels)} test examples"
+        f" ({count / len(labels):.2%})."
+    )
 
 
 def _cells(experiment: Experiment, runs: list[Run], models: Mapping[str, ModelConfig]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Reads the two tables of a run, predictions.csv and history.csv, and checks them."""
 
-import csv
 import math
 from dataclasses import dataclass
 from operator import itemgetter
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import InputError
+from ..common.records import read_records
 from ..common.text import counted
 
 CURVES = ("train_loss", "val_loss", "train_acc", "val_acc")
@@ -86,14 +86,14 @@ def _read_columns(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]
     """Some columns of a CSV file with a header, line by line."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
+            header, *lines = (record.fields for record in read_records(file, path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, although metrics.json exists; run the row again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from None
     except UnicodeDecodeError:
         raise _damaged(path, "it is not UTF-8") from None
-    except (ValueError, csv.Error):
+    except (ValueError, InputError):
         raise _damaged(path, "it is empty or not a CSV file") from None
     missing = [column for column in columns if column not in header]
     if missing:

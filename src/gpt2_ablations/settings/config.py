@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..common.errors import InputError, without_secrets
-from .dataset_format import DatasetFormat
+from .dataset_format import DatasetFormat, is_encoding
 from .schema.options import option
 from .schema.text_types import PathText, Printable, Sha256, Source, folder_name
 from .schema.validation import first_mistake, input_error
@@ -27,6 +27,12 @@ def _labels(value: Any) -> Any:
         if len(set(labels)) == len(labels) == 2 and all(label.strip() and label.isprintable() for label in labels):
             return labels
     raise ValueError
+
+
+def _encoding(value: str) -> str:
+    if not is_encoding(value):
+        raise ValueError
+    return value
 
 
 def _row_ids(value: Any) -> Any:
@@ -60,7 +66,8 @@ class DatasetConfig(_Schema):
     sources: Annotated[
         list[Source],
         option(
-            "Where the messages come from, tried in order: a zip that holds `SMSSpamCollection`, or the bare file",
+            "Where the messages come from, tried in order: the bare file, or a zip that holds `SMSSpamCollection` or a"
+            " single CSV or TSV file",
             allowed="a list of one or more https addresses and paths",
             example=["my_texts.tsv"],
             min_length=1,
@@ -76,7 +83,7 @@ class DatasetConfig(_Schema):
     ] = None
     delimiter: Annotated[
         Literal["tab", "comma", "semicolon"],
-        option("Between the columns of the file; a field may be in double quotes", example="comma"),
+        option("Between the columns of the file", example="comma"),
     ] = "tab"
     label_column: Annotated[
         Printable | None,
@@ -103,12 +110,30 @@ class DatasetConfig(_Schema):
         ),
         BeforeValidator(_labels),
     ] = ["ham", "spam"]
+    encoding: Annotated[
+        str,
+        option(
+            "The encoding of the file. A byte-order mark is skipped",
+            allowed="a text encoding that Python knows, such as utf-8, utf-16, latin-1, cp1252",
+            example="latin-1",
+        ),
+        AfterValidator(_encoding),
+    ] = "utf-8"
+    quoting: Annotated[
+        Literal["standard", "none"],
+        option(
+            "`standard`: a field may be in double quotes, and then hold delimiters and line ends; `none`: quotes are"
+            " characters like others",
+            example="none",
+        ),
+    ] = "standard"
 
     @property
     def format(self) -> DatasetFormat:
         """How the file is written."""
         class_0, class_1 = self.labels
-        return DatasetFormat(self.delimiter, self.label_column, self.text_column, (class_0, class_1))
+        labels, columns = (class_0, class_1), (self.label_column, self.text_column)
+        return DatasetFormat(self.delimiter, *columns, labels, self.encoding, self.quoting)
 
 
 class TokenizerConfig(_Schema):

@@ -1,6 +1,6 @@
 """The published figures of the rows, from a CSV file."""
 
-import csv
+import io
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
 from ..common.files import explained
+from ..common.records import is_blank, read_records
 from .constants import Split
 from .schema.options import option
 from .schema.validation import allowed_names, input_error
@@ -99,15 +100,15 @@ def load_published(path: str | Path) -> dict[str, Published]:
     Raises:
         InputError: the file cannot be read, or a column or value is wrong.
     """
-    with explained(path, "check the path or restore the file"), open(path, newline="", encoding="utf-8") as file:
-        text = list(file)
-    try:
-        header, *lines = csv.reader(text)
-    except (ValueError, csv.Error):
-        raise InputError(f"{path}: empty or not a CSV file; its first line must be {_HEADER}") from None
+    with explained(path, "check the path or restore the file"):
+        text = Path(path).read_bytes().decode("utf-8")
+    records = [r for r in read_records(io.StringIO(text, newline=""), path) if not is_blank(r.fields)]
+    if not records:
+        raise InputError(f"{path}: empty or not a CSV file; its first line must be {_HEADER}")
+    header = records[0].fields
     _check_header(path, header)
     published: dict[str, Published] = {}
-    for number, line in enumerate(lines, start=2):
+    for number, _, line in records[1:]:
         where = f"{path}: line {number}"
         if len(line) != len(header):
             raise InputError(f"{where}: {len(line)} fields, the first line has {len(header)}; one for each column")

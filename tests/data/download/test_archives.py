@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt2_ablations.common.errors import InputError
-from gpt2_ablations.data.download import archives
 from gpt2_ablations.data.download.archives import read_messages
 from gpt2_ablations.data.download.fetch import fetch_messages
 from gpt2_ablations.data.download.sources import SourceError
@@ -98,8 +97,10 @@ def assert_only(destination: Path) -> None:
         zipped({"sms+spam/SMSSpamCollection": MESSAGES, "__MACOSX/._SMSSpamCollection": b"x"}),
         zipped(compression=zipfile.ZIP_STORED),
         zipped(compression=zipfile.ZIP_LZMA),
+        zipped({"archive/spam.CSV": MESSAGES, "__MACOSX/archive/._spam.CSV": b"x", "readme.txt": b"about"}),
+        zipped({MEMBER: MESSAGES, "other.csv": b"x"}),
     ],
-    ids=["bare", "zip", "in a folder", "stored", "other compression"],
+    ids=["bare", "zip", "in a folder", "stored", "other compression", "the only table", "beside a table"],
 )
 @pytest.mark.parametrize("remote", [True, False])
 def test_messages_are_recognized_by_content_and_not_by_name(server, tmp_path, destination, content, remote):
@@ -124,16 +125,16 @@ def test_correct_messages_are_not_fetched_again(server, destination):
         (zipped({"/SMSSpamCollection": MESSAGES}), "would leave its folder"),
         (zipped({"C:\\SMSSpamCollection": MESSAGES}), "would leave its folder"),
         (zipped({"..\\SMSSpamCollection": MESSAGES}), "would leave its folder"),
-        (zipped({"readme": b"about"}), "the zip holds no files named SMSSpamCollection"),
-        (zipped({"SMSSpamCollection/": b""}), "the zip holds no files named SMSSpamCollection"),
-        (zipped({f"a/{MEMBER}": MESSAGES, f"b/{MEMBER}": b"x"}), "the zip holds 2 files named SMSSpamCollection"),
-        (zipped({MEMBER: b""}), "SMSSpamCollection in the zip is empty"),
+        (zipped({"readme": b"about"}), "the zip holds neither SMSSpamCollection nor a CSV or TSV file; allowed: one "),
+        (zipped({"SMSSpamCollection/": b""}), "the zip holds neither SMSSpamCollection nor a CSV or TSV file"),
+        (zipped({f"a/{MEMBER}": MESSAGES, f"b/{MEMBER}": b"x"}), f"the zip holds 'a/{MEMBER}', 'b/{MEMBER}'; allowed"),
+        (zipped({"a.csv": MESSAGES, "b.TSV": b"x"}), "the zip holds 'a.csv', 'b.TSV'; allowed: one SMSSpamCollection"),
+        (zipped({MEMBER: b""}), "'SMSSpamCollection' in the zip is empty"),
         (encrypted(), "the zip is encrypted"),
-        (announcing(2**31), "has 2147483648 bytes; at most 67108864 are allowed"),
         (announcing(1000), "a damaged zip"),
         (damaged(), "a damaged zip"),
         (zipped()[:-30], "a damaged zip: its end is missing"),
-        (link(), "SMSSpamCollection in the zip is a link"),
+        (link(), "'SMSSpamCollection' in the zip is a link"),
         (b"", "an empty file"),
         (b"\xef\xbb\xbf\n <HTML><body>Log in", "an HTML page in place of the file"),
     ],
@@ -146,26 +147,24 @@ def test_an_invalid_messages_file_is_refused_with_a_reason_even_if_unchecked(tmp
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_zip_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "LIMIT", 100_000)
+def test_a_zip_bomb_is_refused(tmp_path):
     bomb = zipped({MEMBER: bytes(10_000_000)})
-    honest, lying = tmp_path / "honest", tmp_path / "lying"
+    honest, lying, announced = tmp_path / "honest", tmp_path / "lying", tmp_path / "announced"
     honest.write_bytes(bomb)
+    announced.write_bytes(announcing(2**31))
     content = bytearray(bomb)
     entry = content.find(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = struct.pack("<I", 90_000)
     lying.write_bytes(content)
-    with pytest.raises(SourceError, match="at most 100000 are allowed"):
-        read_messages(honest)
+    for file in (honest, announced):
+        with pytest.raises(SourceError, match="'SMSSpamCollection' is larger than 1 MiB; allow more with GPT2_ABLAT"):
+            read_messages(file, 2**20)
     with pytest.raises(SourceError, match="a damaged zip"):
-        read_messages(lying)
+        read_messages(lying, 2**20)
 
 
-def test_a_file_over_the_size_limit_is_refused(server, tmp_path, destination):
-    giant = tmp_path / "giant"
-    with giant.open("wb") as file:
-        file.truncate(2**26 + 1)
-    assert "larger than 67108864 bytes" in refusal([str(giant)], destination)
+def test_a_download_over_the_size_limit_is_refused(server, destination, monkeypatch):
+    monkeypatch.setenv("GPT2_ABLATIONS_MAX_DOWNLOAD_MB", "2")
 
     def endless(handler):
         handler.head(200)
@@ -177,9 +176,23 @@ def test_a_file_over_the_size_limit_is_refused(server, tmp_path, destination):
 
     for behaviour in (endless, announced):
         path = f"/{behaviour.__name__}"
-        assert "larger than 67108864 bytes" in refusal([server.serve(path, behaviour)], destination)
-        assert server.sent(path) < 2**27
+        line = refusal([server.serve(path, behaviour)], destination)
+        assert "it is larger than 2 MiB; allow more with GPT2_ABLATIONS_MAX_DOWNLOAD_MB" in line
+        assert server.sent(path) < 2**24
     assert list(destination.parent.iterdir()) == []
+    monkeypatch.setenv("GPT2_ABLATIONS_MAX_DOWNLOAD_MB", "much")
+    line = refusal([server.serve("/endless", endless)], destination)
+    assert "GPT2_ABLATIONS_MAX_DOWNLOAD_MB is 'much'; allowed: a number of MiB from 1" in line
+
+
+@pytest.mark.parametrize("zip_it", [False, True])
+def test_local_messages_may_have_any_size(tmp_path, destination, monkeypatch, zip_it):
+    monkeypatch.setenv("GPT2_ABLATIONS_MAX_DOWNLOAD_MB", "1")
+    content = MESSAGES * 20
+    assert len(content) > 2**20
+    (tmp_path / "own").write_bytes(zipped({MEMBER: content}) if zip_it else content)
+    fetch([str(tmp_path / "own")], destination, None)
+    assert destination.read_bytes() == content
 
 
 def test_the_sha256_is_that_of_the_file_in_the_zip(server, destination):

@@ -16,7 +16,7 @@ from ...common.errors import InputError
 from ...common.files import cannot_be_written, write_whole
 from ...common.hashing import digest, sha256_of
 from ...common.logs import logger
-from .archives import LIMIT, check_beginning, read_messages
+from .archives import check_beginning, download_limit, read_messages
 from .sources import SourceError, check_sha256, is_local, join_source, local_file, printable_source, scheme_of
 
 # The name of each file, its name in Hugging Face repositories, and its sha256.
@@ -73,7 +73,7 @@ def fetch_file(
 
 
 def fetch_messages(sources: list[str], destination: Path, sha256: str | None) -> None:
-    """Fetch the messages file from the first source that provides it, bare or as `SMSSpamCollection` in a zip.
+    """Fetch the messages file from the first source that provides it, bare or in a zip.
 
     Args:
         sources: as for `fetch_file`.
@@ -85,8 +85,9 @@ def fetch_messages(sources: list[str], destination: Path, sha256: str | None) ->
     """
 
     def take(source: str, partial: Path) -> None:
-        _take(source, partial, None, max_bytes=LIMIT)
-        content = read_messages(partial)
+        limit = None if is_local(source) else download_limit()
+        _take(source, partial, None, max_bytes=limit)
+        content = read_messages(partial, limit)
         check_sha256(hashlib.sha256(content).hexdigest(), sha256, "dataset.sha256" if is_local(source) else None)
         partial.unlink()  # it may be a link to the shared cache
         partial.write_bytes(content)
@@ -110,7 +111,7 @@ def fetch_tokenizer(sources: list[str], folder: Path) -> None:
         files = [join_source(source, wanted) for source in sources for wanted in (name, other_name)]
 
         def take(source: str, partial: Path, sha256: str = sha256) -> None:
-            _take(source, partial, sha256, max_bytes=LIMIT)
+            _take(source, partial, sha256, max_bytes=download_limit())
 
         _fetch(files, folder / name, sha256, take, f"the tokenizer's {name}", "tokenizer.sources", advice)
 

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -144,6 +145,14 @@ def printable_source(source: str) -> str:
     if scheme_of(source):
         source = without_secrets(re.sub(r"\s", "%20", source))
     return printable(source)
+
+
+def messages_name(sources: list[str], copy: Path) -> str:
+    """What errors call the messages: the source, if there is one or if the first is a file here; or else the copy."""
+    with suppress(SourceError):
+        if len(sources) == 1 or (is_local(sources[0]) and local_file(sources[0])):
+            return printable_source(sources[0])
+    return str(copy)
 
 
 def join_source(folder: str, name: str) -> str:

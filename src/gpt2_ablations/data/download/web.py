@@ -9,6 +9,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from .archives import too_large
 from .progress_bar import ProgressBar
 from .sources import SourceError, check_address, failed_download
 
@@ -105,7 +106,7 @@ def _receive(session: requests.Session, address: str, path: Path, max_bytes: int
 
 def _check_size(size: int, max_bytes: int | None) -> None:
     if max_bytes is not None and size > max_bytes:
-        raise SourceError(f"larger than {max_bytes} bytes, so it is not the file")
+        raise too_large("it", max_bytes)
 
 
 def _length(response: requests.Response) -> int | None:
