@@ -54,9 +54,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
             sub.add_argument(
                 "--config",
                 nargs="+",
-                default=["config/config.yaml"],
+                default=[],
                 metavar="FILE",
-                help="configuration files; later ones override earlier ones (default: config/config.yaml)",
+                help="configuration files, which override config/config.yaml and, in this order, each other",
             )
         sub.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file")
         sub.set_defaults(function=function)

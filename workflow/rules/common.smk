@@ -27,8 +27,15 @@ from gpt2_ablations.planning.workflow import (
     sources_as_parameters,
     write_config,
 )
+from gpt2_ablations.settings.config import DEFAULT_CONFIG, command_line_settings, in_checkout
 from gpt2_ablations.settings.paths import MODEL_FILE, Paths
 from gpt2_ablations.settings.rows import named_row
+from gpt2_ablations.settings.schema.text_types import normal_path
+
+
+# The default settings, which `--configfile` overrides. Another folder than the checkout need not have them.
+configfile: in_checkout(DEFAULT_CONFIG)
+
 
 # What Snakemake does not document. All of it is used here, and nowhere else.
 #
@@ -37,8 +44,9 @@ IS_MAIN_PROCESS = workflow.is_main_process
 # A module needs other defaults and no `onstart`.
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 MODULE_PREFIX = workflow.modifier.path_modifier.prefix if IS_MODULE else None
-# A message names the file with the mistake, which Snakemake's merged `config` no longer tells.
+# The configuration files, and what `--config` overrides. Snakemake's merged `config` does not tell them apart.
 CONFIG_FILES = workflow.configfiles
+CONFIG_ARGUMENTS = workflow.config_settings.config_args or []
 # A cluster takes a number of jobs (`--jobs`), this machine a number of cores: only here do GPUs and memory have limits.
 LOCAL = workflow.resource_settings.nodes is None
 CORES = workflow.global_resources.get("_cores")
@@ -81,16 +89,16 @@ def jobs_to_run():
 # An exception in a Snakefile prints several lines. A user's mistake prints one.
 try:
     check_environment()
-    ORIGINS = None
+    OVERRIDES, ORIGINS = command_line_settings(CONFIG_ARGUMENTS), None
     if IS_MODULE:
         check_module(MODULE_PREFIX)
-        config, ORIGINS = module_config(config, CHECKOUT)
-    saved = None if IS_MAIN_PROCESS else Paths(config["results"]).config
+        OVERRIDES, ORIGINS = module_config(config, CHECKOUT)
+    saved = None if IS_MAIN_PROCESS else Paths(normal_path(config["results"])).config
     if saved is not None and saved.is_file():
         # What the invocation read when it started. The user may have changed the files since.
         WORKFLOW = load_workflow([str(saved)], local=LOCAL)
     else:
-        WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
+        WORKFLOW = make_workflow(OVERRIDES, CONFIG_FILES, LOCAL, CORES and CORES.value, ORIGINS)
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -103,8 +111,8 @@ if other_invocation:
 elif IS_MAIN_PROCESS and IS_QUIET and has_stale_lock(Path(PATHS.results)):
     print(f"note: {PATHS.results}: {how_to_resume(CONFIG_FILES)}", file=sys.stderr)
 
-LOGS = f"{PATHS.results}/logs"
-BENCHMARKS = f"{PATHS.results}/benchmarks"
+LOGS = PATHS.logs
+BENCHMARKS = PATHS.benchmarks
 # Jobs read the merged configuration from this file. It is not an input: a job runs again only if a setting in its
 # parameters changes.
 CONFIG = ["--config", str(PATHS.config)]

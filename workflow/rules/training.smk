@@ -2,7 +2,7 @@ use rule command as extract_features with:
     input:
         feature_inputs,
     output:
-        f"{PATHS.results}/features/{{identity}}.safetensors",
+        PATHS.features("{identity}"),
     log:
         f"{LOGS}/extract_features/{{identity}}.log",
     benchmark:
@@ -32,10 +32,10 @@ use rule command as train with:
         training_inputs,
         features=feature_input,
     output:
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/predictions.csv",
-        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * WORKFLOW.config.keep_models,
+        PATHS.row("{row}", "{seed}") / "metrics.json",
+        PATHS.row("{row}", "{seed}") / "history.csv",
+        PATHS.row("{row}", "{seed}") / "predictions.csv",
+        [PATHS.row("{row}", "{seed}") / MODEL_FILE] * WORKFLOW.config.keep_models,
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:

@@ -37,7 +37,7 @@ class ModelConfig(BaseModel):
         Sha256 | None,
         option(
             "The hash that the file must have; null: unchecked",
-            allowed="64 hexadecimal digits in lower case, or null",
+            allowed="64 hexadecimal digits, or null",
             example="248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
         ),
     ] = None

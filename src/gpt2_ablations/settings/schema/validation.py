@@ -54,7 +54,8 @@ def _sentence(mistake: ErrorDetails, schema: Schema) -> str:
     field = field_at(schema, keys)
     allowed = allowed_values(field) if field is not None else None
     if allowed is None:
-        return f"{path} is {_show(found)}; it must be {mistake['msg'].removeprefix('Input should be ')}"
+        # pydantic's `Input should be a valid list`, `String should have at least 1 character`
+        return f"{path or 'a key'} is {_show(found)}; it must {mistake['msg'].rpartition(' should ')[2]}"
     return f"{path} is {_show(found)}; allowed: {allowed}"
 
 
