@@ -24,6 +24,7 @@ from .settings.experiment import add_experiment_flags, experiment_from_flags
 from .settings.models import configured_models, named_model
 from .settings.paths import Paths
 from .settings.rows import ROW_ID, check_against_model, configured_rows
+from .settings.schema.validation import did_you_mean
 
 DESCRIPTION = "GPT-2 classification ablations: the commands that the workflow runs, and some for its user."
 LARGEST_SEED = 2**63 - 1
@@ -112,7 +113,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     # `fetch_weights` is accepted for `fetch-weights`: the names of rules have underscores.
     if argv and argv[0].replace("_", "-") in commands.choices:
         argv[0] = argv[0].replace("_", "-")
-    return parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [flag for action in commands.choices[arguments.command]._actions for flag in action.option_strings]
+        hint = did_you_mean(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else ""
+        raise InputError(f"{arguments.command}: unrecognized arguments: {' '.join(unknown)}; {hint}see --help")
+    return arguments
 
 
 def _add_rows(parser: argparse.ArgumentParser, default: str = "the selected rows") -> None:

@@ -32,10 +32,7 @@ use rule command as train with:
         training_inputs,
         features=feature_input,
     output:
-        PATHS.row("{row}", "{seed}") / "metrics.json",
-        PATHS.row("{row}", "{seed}") / "history.csv",
-        PATHS.row("{row}", "{seed}") / "predictions.csv",
-        [PATHS.row("{row}", "{seed}") / MODEL_FILE] * WORKFLOW.config.keep_models,
+        run_outputs("{row}", "{seed}"),
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
@@ -75,14 +72,16 @@ for row in WORKFLOW.experiments:
 forget_functions(f"row_{row}" for row in WORKFLOW.experiments)
 
 
-# The target of a row that does not exist.
+# The target of a row that does not exist, or of one that is spelled in another way.
 rule no_such_row:
     input:
-        lambda wildcards: check_row(wildcards.row),
+        lambda wildcards: refuse_target(wildcards.target),
     output:
-        "row_{row}",
+        "{target}",
     log:
-        f"{LOGS}/no_such_row/{{row}}.log",
+        f"{LOGS}/no_such_row/{{target}}.log",
+    wildcard_constraints:
+        target=r"[Rr]ows?[_-][A-Za-z0-9_-]+|[Rr]ows?[0-9]+",
     localrule: True
     conda:
         ENVIRONMENT

@@ -96,7 +96,8 @@ def parse_messages(content: bytes, path: str | Path, file_format: DatasetFormat 
     for number, (label, text) in enumerate(zip(messages["Label"], messages["Text"], strict=True), start=1):
         if label not in file_format.labels:
             raise InputError(
-                f"{path}: example {number} has the label {label!r}; allowed: {', '.join(file_format.labels)}"
+                f"{path}: example {number} has the label {label!r}; allowed: {', '.join(file_format.labels)}; name the"
+                " two labels of your file in dataset.labels"
             )
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{path}: example {number} is empty; give it a text or remove the line")

@@ -103,9 +103,9 @@ def load_models(path: str | Path, copy: Path | None = None) -> dict[str, ModelCo
                 f"{path}: invalid model name {name!r}: expected up to 64 printable characters, with a letter or digit,"
                 " and no '-' in front"
             )
-        if folder in folders:
-            raise InputError(f"{where}: its folder name '{folder}' is also that of {folders[folder]}; rename one")
-        folders[folder] = name
+        # Not every file system tells capitals from small letters.
+        if (other := folders.setdefault(folder.lower(), name)) != name:
+            raise InputError(f"{where}: its folder name '{folder}' is also that of {other}; rename one")
     return models
 
 

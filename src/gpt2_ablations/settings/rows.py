@@ -51,11 +51,15 @@ def load_experiments(
     if not isinstance(rows, dict) or not rows:
         raise InputError(f"{path}: rows is {rows!r}; it must be a mapping from row id to options")
     _check_defaults(defaults, f"{path}: defaults")
-    experiments = {}
+    experiments: dict[str, Experiment] = {}
+    folders: dict[str, str] = {}
     for row, options in rows.items():
         where = f"{path}: row {row}"
         if not ROW_ID.fullmatch(row):
             raise InputError(f"{path}: invalid row id {row!r}: expected 1 to 64 letters, digits, '_' and '-'")
+        # The rows have a folder each, and not every file system tells capitals from small letters.
+        if (other := folders.setdefault(row.lower(), row)) != row:
+            raise InputError(f"{where}: its id differs from {other!r} in case alone; rename one")
         options = {} if options is None else options
         if not isinstance(options, dict):
             raise InputError(f"{where}: expected a mapping of options ({', '.join(OPTIONS)}), found {options!r}")
