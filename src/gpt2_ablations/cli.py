@@ -63,6 +63,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         sub.set_defaults(function=function)
         return sub
 
+    sub = command(init_command, needs_config=False)
+    sub.add_argument("folder", metavar="DIR", help="the folder of the files")
+    sub.add_argument("--data", metavar="FILE", help="labelled texts: their delimiter, columns and labels are looked up")
     command(check_command)
     command(check_sources_command)
     _add_rows(sub := command(plan_command))
@@ -157,6 +160,16 @@ def _json(flag: str, text: str) -> dict:
 
 
 # Before and during an invocation.
+
+
+def init_command(arguments: argparse.Namespace) -> None:
+    """write a start of the files for a table of one's own"""
+    from .planning.start_files import write_start_files
+
+    config, *others = write_start_files(arguments.folder, arguments.data)
+    print(f"{config}, {', '.join(file.name for file in others)}: written; edit them, then run")
+    print(f"  gpt2-ablations check --config {shlex.quote(str(config))}")
+    print(f"  snakemake --cores all --configfile {shlex.quote(str(config))}")
 
 
 def check_command(arguments: argparse.Namespace) -> None:
