@@ -18,7 +18,7 @@ _TEXTS |= {"results", "experiments", "models", "published", "comparisons", "sour
 
 class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
-        lines: dict[str, int] = {}
+        lines = {}
         for key_node, value_node in node.value:
             line, key = key_node.start_mark.line + 1, key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
