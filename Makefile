@@ -17,7 +17,7 @@ QUICK := -m "not slow and not faults and not slurm"
 help:
 	@echo "make demo      set up, run all 19 rows on generated texts with miniature models, print the table (no downloads)"
 	@echo "make table     set up, run the real table (downloads 12 GB; hours on a CPU, minutes on a large GPU)"
-	@echo "make resume    continue after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo)"
+	@echo "make resume    continue after a crash: unlock, then run what is incomplete (CONFIG=config/demo.yaml for the demo, TARGETS=row_11 for a row)"
 	@echo "make test      set up and run the tests"
 	@echo "make test-all  the tests with the long ones"
 	@echo "make test-faults  the long tests: 2,000 fuzzed files, full disks, killed runs (hours: 20 demos are killed)"
@@ -60,8 +60,8 @@ table: setup
 	@cat results/table.md
 
 resume: setup
-	$(BIN)/snakemake $(if $(CONFIG),--configfile $(CONFIG)) --unlock
-	$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) --rerun-incomplete
+	$(BIN)/snakemake $(TARGETS) --unlock $(if $(CONFIG),--configfile $(CONFIG))
+	$(SNAKEMAKE) $(TARGETS) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG))
 
 test: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(QUICK)

@@ -12,6 +12,7 @@ from gpt2_ablations.common.gpus import SHARE_GPUS_VARIABLE
 from tests.conftest import CHECKOUT
 
 COMMANDS = [
+    "init",
     "check",
     "check-sources",
     "plan",
@@ -36,6 +37,7 @@ COMMANDS = [
     "pretrain-miniature",
 ]
 REQUIRED = {
+    "init": ["d"],
     "fetch-weights": ["--model", "m"],
     "extract-features": ["--spec", "{}", "--output", "f"],
     "predict": ["--row", "1"],

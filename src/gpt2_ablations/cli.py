@@ -27,6 +27,7 @@ from .settings.experiment import add_experiment_flags, experiment_from_flags
 from .settings.models import ModelConfig, configured_models, named_model
 from .settings.paths import Paths
 from .settings.rows import ROW_ID, check_against_model, configured_rows
+from .settings.schema.validation import did_you_mean
 
 DESCRIPTION = "GPT-2 classification ablations: the commands that the workflow runs, and some for its user."
 LARGEST_SEED = 2**63 - 1
@@ -57,14 +58,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
             sub.add_argument(
                 "--config",
                 nargs="+",
-                default=["config/config.yaml"],
+                default=[],
                 metavar="FILE",
-                help="configuration files; later ones override earlier ones (default: config/config.yaml)",
+                help="configuration files, which override config/config.yaml and, in this order, each other",
             )
         sub.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file")
         sub.set_defaults(function=function)
         return sub
 
+    sub = command(init_command, needs_config=False)
+    sub.add_argument("folder", metavar="DIR", help="the folder of the files")
+    sub.add_argument("--data", metavar="FILE", help="labelled texts: their delimiter, columns and labels are looked up")
     command(check_command)
     command(check_sources_command)
     _add_rows(sub := command(plan_command))
@@ -124,7 +128,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     # `fetch_weights` is accepted for `fetch-weights`: the names of rules have underscores.
     if argv and argv[0].replace("_", "-") in commands.choices:
         argv[0] = argv[0].replace("_", "-")
-    return parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [flag for action in commands.choices[arguments.command]._actions for flag in action.option_strings]
+        hint = did_you_mean(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else ""
+        raise InputError(f"{arguments.command}: unrecognized arguments: {' '.join(unknown)}; {hint}see --help")
+    return arguments
 
 
 def _add_rows(parser: argparse.ArgumentParser, default: str = "the selected rows") -> None:
@@ -181,6 +190,16 @@ def _choose_threads(model: ModelConfig, device: str = "cpu") -> None:
 
 
 # Before and during an invocation.
+
+
+def init_command(arguments: argparse.Namespace) -> None:
+    """write a start of the files for a table of one's own"""
+    from .planning.start_files import write_start_files
+
+    config, *others = write_start_files(arguments.folder, arguments.data)
+    print(f"{config}, {', '.join(file.name for file in others)}: written; edit them, then run")
+    print(f"  gpt2-ablations check --config {shlex.quote(str(config))}")
+    print(f"  snakemake --cores all --configfile {shlex.quote(str(config))}")
 
 
 def check_command(arguments: argparse.Namespace) -> None:

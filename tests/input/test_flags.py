@@ -51,7 +51,8 @@ def test_a_flag_without_its_value_or_misspelt_is_named(project, name):
         + ("/--last_token_pos" if name == "trainable_token_pos" else "")
         + ": expected one argument; see --help"
     )
-    assert train(project, f"--{name}s=1") == f"gpt2-ablations: unrecognized arguments: --{name}s=1; see --help"
+    misspelt = f"train: unrecognized arguments: --{name}s=1; did you mean '--{name}'? see --help"
+    assert train(project, f"--{name}s=1") == misspelt
 
 
 @pytest.mark.parametrize("name", SWITCHES)

@@ -19,7 +19,7 @@ from gpt2_ablations.planning.workflow import make_workflow
 from gpt2_ablations.settings.config import load_config
 from gpt2_ablations.settings.constants import SPLITS
 from gpt2_ablations.settings.experiment import Experiment, experiment_from_flags
-from tests.conftest import environment, fuzz_cases
+from tests.conftest import CHECKOUT, environment, fuzz_cases
 
 from .conftest import FILES, PUBLISHED, Project, the_line
 
@@ -151,9 +151,7 @@ def test_a_configuration_is_accepted_or_refused_with_one_line(project, files):
         return
     assert answer.out.startswith("OK: ") and answer.err == ""
     # What `check` accepts, the workflow can plan and the command line can express.
-    workflow = make_workflow(
-        yaml.safe_load((project.folder / "config.yaml").read_text()), [str(project.folder / "config.yaml")]
-    )
+    workflow = make_workflow({}, [project.folder / "config.yaml", CHECKOUT / "config" / "config.yaml"])
     for row, experiment in workflow.experiments.items():
         assert experiment_from_flags(parse(["train", *experiment.flags(), f"--row={row}"])) == experiment
         for seed in workflow.config.seeds:

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from gpt2_ablations.common.files import write_text_whole
+from gpt2_ablations.common.progress import STALE_SECONDS
 from gpt2_ablations.common.unfinished_files import process_namespace
-from gpt2_ablations.monitoring.status import STALE_SECONDS, Observer, look
+from gpt2_ablations.monitoring.status import Observer, look
 from gpt2_ablations.monitoring.status_report import format_change, format_status, watch
 from gpt2_ablations.planning.invocation_lock import lock_results
 from gpt2_ablations.planning.workflow import load_workflow

@@ -1,6 +1,7 @@
 """The configuration files: what is read, and what is refused with one line."""
 
 import pytest
+import yaml
 
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.settings.config import load_config, parse_config
@@ -64,16 +65,19 @@ def test_a_missing_key_is_named(key):
     assert one_line(error) == f"config/config.yaml: key '{key}' is missing; add it"
 
 
-def test_a_file_that_changes_some_settings_is_not_enough_alone(tmp_path):
-    path = write(tmp_path / "mine.yaml", "results: results/mine\nseeds: [1]\n")
-    with pytest.raises(InputError) as error:
-        load_config([path])
-    line = one_line(error)
-    assert line.startswith(f"{path}: keys rows, experiments, ") and line.endswith(
-        f"features are missing; add them, or also give the file whose settings this one changes:"
-        f" --config config/config.yaml {path}"
-    )
-    assert load_config([CONFIG, path]).seeds == [1]
+def test_a_file_that_changes_some_settings_has_the_default_ones_beside_them(tmp_path):
+    path = write(tmp_path / "mine.yaml", "results: results/mine\nseeds: [1]\ndataset:\n")
+    assert load_config([path]) == load_config([CONFIG, path])
+    assert load_config([path]).seeds == [1] and load_config([path]).dataset == load_config([CONFIG]).dataset
+
+
+def test_the_configuration_that_an_invocation_wrote_is_read_without_the_default_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = load_config([CONFIG]).model_dump() | {"snapshot": "results/snapshot"}
+    path = write(tmp_path / "whole.yaml", yaml.safe_dump(whole))
+    (tmp_path / "config").mkdir()
+    write(tmp_path / "config" / "config.yaml", "a mistake: 1")
+    assert load_config([path]).model_dump() == whole
 
 
 def test_misspelt_keys_are_named_before_the_missing_ones_that_they_leave(tmp_path):
@@ -94,12 +98,12 @@ def test_misspelt_keys_are_named_before_the_missing_ones_that_they_leave(tmp_pat
         ("seeds: [1, 1]", "seeds contains a duplicate seed: [1, 1]; keep each once"),
         ("rows: []", "rows is []; allowed: all, or a list of row ids"),
         ("dataset: {sourcs: [x]}", "unknown key 'dataset.sourcs'; did you mean 'sources'? allowed: sources, sha256"),
-        ("dataset: {labels: [yes, no]}", "dataset.labels is [True, False]; allowed: two different names as the file"),
+        ("dataset: {labels: [null, no]}", "dataset.labels is [None, 'no']; allowed: two different names as the file"),
         ("dataset: {labels: [a, a]}", "dataset.labels is ['a', 'a']; allowed: two different names"),
         ("dataset: {labels: {ham: 0, spam: 1}}", "dataset.labels is {'ham': 0, 'spam': 1}; allowed: two different"),
         ("dataset: {delimiter: ','}", "dataset.delimiter is ','; allowed: tab, comma, semicolon"),
         ("dataset: {text_column: a}", "dataset.label_column is None and dataset.text_column 'a'; name two columns, or"),
-        ("dataset: {sha256: abc}", "dataset.sha256 is 'abc'; allowed: 64 hexadecimal digits in lower case, or null"),
+        ("dataset: {sha256: abc}", "dataset.sha256 is 'abc'; allowed: 64 hexadecimal digits, or null"),
         ("tokenizer: {name: gpt3}", "tokenizer.name is 'gpt3'; allowed: gpt2, bytes"),
         ("tokenizer: {sources: []}", "tokenizer.sources is empty"),
         ("features: {max_memory_mb: 1}", "features.max_memory_mb is 1; allowed: an integer from 64"),

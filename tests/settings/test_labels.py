@@ -42,23 +42,23 @@ def test_the_rows_of_the_reference(results):
     ],
 )
 def test_rows_of_ones_own(options, label):
-    assert row_label("x", Experiment(**options), Experiment(), {}) == label
+    assert row_label("x", Experiment(**options), vars(Experiment()), {}) == label
 
 
 def test_reverting_a_default_is_a_change():
     defaults = Experiment(disable_causal_mask=True, no_padding=True, batch_size=1, ignore_index=50256)
-    assert row_label("x", Experiment(), defaults, {}) == "x: padding, batch size 8, causal mask, no ignore_index"
+    assert row_label("x", Experiment(), vars(defaults), {}) == "x: padding, batch size 8, causal mask, no ignore_index"
 
 
 def test_another_rank_than_the_defaults():
     defaults = Experiment(trainable_layers="lora")
-    label = row_label("x", Experiment(trainable_layers="lora", lora_rank=2, lora_alpha=0.5), defaults, {})
+    label = row_label("x", Experiment(trainable_layers="lora", lora_rank=2, lora_alpha=0.5), vars(defaults), {})
     assert label == "x: LoRA (rank 2, alpha 0.5)"
 
 
 def test_a_model_s_label_is_shown_whole_and_its_name_without_the_size():
     entry = ModelConfig(n_layer=1, n_head=1, n_embd=1, n_positions=1, source="-")
     models = {"a (1M)": entry, "b (2M)": entry.model_copy(update={"label": "b (miniature)"})}
-    labels = [row_label("x", Experiment(model_size=name), Experiment(), models) for name in models]
+    labels = [row_label("x", Experiment(model_size=name), vars(Experiment()), models) for name in models]
     assert labels == ["x: a", "x: b (miniature)"]
     assert [display_name(name, models) for name in models] == ["a (1M)", "b (miniature)"]

@@ -23,11 +23,11 @@ PROGRAMS = ("snakemake", "make", "gpt2-ablations", "python -m gpt2_ablations", "
 
 # Run below, in this order, in a folder whose configuration names small inputs.
 HERE = [
-    "gpt2-ablations check --config config/config.yaml mine.yaml",
+    "gpt2-ablations check --config mine.yaml",
     "gpt2-ablations check-sources",
     "gpt2-ablations plan",
     "gpt2-ablations plan --row 1 8 9",
-    "gpt2-ablations plan --config config/config.yaml mine.yaml --json",
+    "gpt2-ablations plan --config mine.yaml --json",
     "gpt2-ablations status",
     "snakemake --cores all -n",
     "snakemake -n",
@@ -36,7 +36,7 @@ HERE = [
     "snakemake --cores all",
     "gpt2-ablations status --watch",
     "snakemake --cores all row_11",
-    "snakemake --cores all row_long",
+    "snakemake --cores all row_short",
     "gpt2-ablations train --trainable_layers lora --lora_rank 16 --lora_alpha 16",
     "gpt2-ablations train --trainable_layers last_two_blocks",
     "gpt2-ablations train",
@@ -55,19 +55,30 @@ HERE = [
     "snakemake --cores all --touch",
     "snakemake --cores 1 clean_features",
 ]
+DEMO = [
+    "snakemake --cores all row_11 --configfile config/demo.yaml",
+    "snakemake --cores all --configfile config/demo.yaml --config 'seeds=[123,1,2]'",
+    "snakemake --report results/demo/report.html --configfile config/demo.yaml",
+]
 SLURM, STATUS = "tests/slurm", "tests/workflow/test_plan_and_status.py"
 OWN_TABLE = [
-    'python -m gpt2_ablations pretrain-miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
+    "gpt2-ablations init reviews --data reviews.csv",
+    'gpt2-ablations pretrain-miniature --model \'{"mini": {"n_layer": 2, "n_head": 2, "n_embd": 32,'
     ' "n_positions": 64, "source": "mini.safetensors"}}\' --output mini.safetensors',
-    "python -m gpt2_ablations check --config config/config.yaml mine.yaml",
-    'python -m gpt2_ablations predict --config results/reviews/config.yaml --row lora "I loved every minute of it."',
-    "python -m gpt2_ablations export --config results/reviews/config.yaml --row lora --output my-classifier",
+    "gpt2-ablations check --config reviews/config.yaml",
+    "snakemake --cores all --configfile reviews/config.yaml",
+    'gpt2-ablations predict --config reviews/results/config.yaml --row lora "I loved every minute of it."',
+    "gpt2-ablations export --config reviews/results/config.yaml --row lora --output my-classifier",
 ]
 ELSEWHERE = {
     **dict.fromkeys(("make demo", "make test", "make lint", "make test-slurm"), ".ci/run"),
     **dict.fromkeys(("make setup-test", "make format"), "by hand"),
+    **dict.fromkeys(DEMO[:2], "tests/workflow/test_first_steps.py"),
+    DEMO[2]: "by hand; tests/workflow/test_report_page.py makes a report of other rows",
+    "gpt2-ablations init": "tests/input/test_start_files.py",
+    "snakemake -s CHECKOUT/Snakefile": "tests/workflow/test_other_folders.py",
     **dict.fromkeys(("make test-all", "make test-faults", "make test-oldest"), "by hand"),
-    **dict.fromkeys(("make resume", "make resume CONFIG=mine.yaml"), "tests/faults/test_kills.py"),
+    **dict.fromkeys(("make resume", "make resume CONFIG=mine.yaml TARGETS=row_11"), "tests/faults/test_kills.py"),
     "gpt2-ablations status --watch --config results/demo/config.yaml": STATUS,
     "make setup-slurm": "Makefile, test-slurm",
     **{command: "tests/workflow/test_your_own_table.py" for command in OWN_TABLE},
@@ -75,7 +86,7 @@ ELSEWHERE = {
     **dict.fromkeys(("make test-gpu", "make bench-gpu"), "no test: they need a GPU"),
     "snakemake --workflow-profile workflow/profiles/slurm": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --unlock": SLURM,
-    "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet": SLURM,
+    "snakemake --workflow-profile workflow/profiles/slurm --dry-run --quiet rules": SLURM,
     "snakemake --workflow-profile workflow/profiles/slurm --configfile config/demo.yaml --config device=cuda": SLURM,
     "snakemake row_1 --workflow-profile workflow/profiles/slurm --jobs 100000 --slurm-array-jobs train"
     " --set-resources train:slurm_partition=gpu train:mem_mb=8000 train:runtime=60": SLURM,
@@ -135,8 +146,6 @@ def manual(tmp_path) -> Workshop:
     (mine,) = code_blocks("config/README.md", "yaml")
     experiments = yaml.safe_load((config / "experiments.yaml").read_text())
     experiments["rows"] |= yaml.safe_load(example)["rows"]
-    # As long as a small model's positions allow.
-    experiments["rows"]["long"]["context_length"] = 64
     experiments["defaults"] = (experiments.get("defaults") or {}) | {"num_epochs": 1}
     write_yaml(config / "experiments.yaml", experiments)
     (workshop.folder / "mine.yaml").write_text(mine)

@@ -15,7 +15,7 @@ from gpt2_ablations.settings.models import ModelConfig
 from tests.conftest import CHECKOUT, environment
 
 PAGE = (CHECKOUT / "docs" / "your-own-table.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"`([\w.-]+)`:\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
+FILES = dict(re.findall(r"`([\w./-]+)`[^`\n]*:\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
 COMMANDS = [
     line.removeprefix("$ ")
     for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -38,8 +38,8 @@ def run(folder: Path, command: str) -> str:
 
 
 def test_the_page_names_its_files_and_commands():
-    assert list(FILES) == ["reviews.csv", "my-models.yaml", "my-rows.yaml", "mine.yaml"]
-    assert len(COMMANDS) == 6
+    assert list(FILES) == ["reviews.csv", "reviews/models.yaml", "reviews/experiments.yaml"]
+    assert len(COMMANDS) == 8
 
 
 @pytest.mark.slow
@@ -48,22 +48,23 @@ def test_the_example_of_the_page_runs(tmp_path):
         shutil.copytree(CHECKOUT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "Snakefile", tmp_path)
     before = {file: file.read_bytes() for file in (tmp_path / "config").iterdir()}
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    printed = {command.split(" --")[0]: run(tmp_path, command) for command in COMMANDS}
-    table = printed["cat results/reviews/table.md"]
+    (tmp_path / "reviews.csv").write_text(FILES["reviews.csv"], encoding="utf-8")
+    printed = {}
+    for command in COMMANDS:
+        printed[command.split(" --")[0]] = run(tmp_path, command)
+        for name in ("reviews/models.yaml", "reviews/experiments.yaml"):  # edited after `init` has written them
+            (tmp_path / name).write_text(FILES[name], encoding="utf-8")
+    table = printed["cat reviews/results/table.md"]
     assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:] == [
         "last",
         "first",
         "lora",
     ]
-    assert re.fullmatch(
-        r"(bad|good)\t\d+\.\d\d%\tI loved every minute of it\.\n", printed["python -m gpt2_ablations predict"]
-    )
+    assert re.fullmatch(r"(bad|good)\t\d+\.\d\d%\tI loved every minute of it\.\n", printed["gpt2-ablations predict"])
     assert (tmp_path / "my-classifier" / "model.safetensors").is_file()
     assert before == {file: file.read_bytes() for file in (tmp_path / "config").iterdir()}
     # The layout of distilgpt2's file: with the output layer and attention masks, and prefixed names.
-    model = ModelConfig(**yaml.safe_load(FILES["my-models.yaml"])["mini"])
+    model = ModelConfig(**yaml.safe_load(FILES["reviews/models.yaml"])["mini"])
     tensors = load_file(tmp_path / "mini.safetensors")
     odd = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
     odd |= {f"transformer.h.{i}.attn.masked_bias": tensors["ln_f.bias"][:1].clone() for i in range(model.n_layer)}

@@ -17,7 +17,14 @@ from gpt2_ablations.common.hashing import digest
 from gpt2_ablations.common.source_code import command_digest
 from gpt2_ablations.planning.data_fit import examine_data
 from gpt2_ablations.planning.first_screen import first_screen
-from gpt2_ablations.planning.invocation_lock import has_stale_lock, how_to_resume, lock_results, running_invocation
+from gpt2_ablations.planning.invocation_lock import (
+    has_stale_lock,
+    how_to_resume,
+    last_targets,
+    lock_results,
+    running_invocation,
+    surviving_jobs,
+)
 from gpt2_ablations.planning.module_use import check_module, module_config
 from gpt2_ablations.planning.resources import LIGHT_MB, LIGHT_MINUTES, features_at_once, jobs_at_once
 from gpt2_ablations.planning.up_to_date import UpToDate
@@ -28,8 +35,16 @@ from gpt2_ablations.planning.workflow import (
     sources_as_parameters,
     write_config,
 )
+from gpt2_ablations.settings.config import DEFAULT_CONFIG, command_line_settings, in_checkout
 from gpt2_ablations.settings.paths import MODEL_FILE, Paths
 from gpt2_ablations.settings.rows import named_row
+from gpt2_ablations.settings.schema.text_types import normal_path
+from gpt2_ablations.settings.schema.validation import allowed_names
+
+
+# The default settings, which `--configfile` overrides. Another folder than the checkout need not have them.
+configfile: in_checkout(DEFAULT_CONFIG)
+
 
 # What Snakemake does not document. All of it is used here, and nowhere else.
 #
@@ -38,8 +53,9 @@ IS_MAIN_PROCESS = workflow.is_main_process
 # A module needs other defaults and no `onstart`.
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 MODULE_PREFIX = workflow.modifier.path_modifier.prefix if IS_MODULE else None
-# A message names the file with the mistake, which Snakemake's merged `config` no longer tells.
+# The configuration files, and what `--config` overrides. Snakemake's merged `config` does not tell them apart.
 CONFIG_FILES = workflow.configfiles
+CONFIG_ARGUMENTS = workflow.config_settings.config_args or []
 # A cluster takes a number of jobs (`--jobs`), this machine a number of cores: only here do GPUs and memory have limits.
 LOCAL = workflow.resource_settings.nodes is None
 # With `--cores all` that is the machine's number, also in a container that may use less.
@@ -62,6 +78,11 @@ def is_forced():
     return any((workflow.dag_settings.forceall, workflow.dag_settings.forcerun, workflow.dag_settings.forcetargets))
 
 
+# The targets of the command line. Known only after this file is read.
+def targets():
+    return sorted(workflow.dag_settings.targets) if workflow.dag_settings else []
+
+
 # Snakemake copies all globals of the Snakefile, which include a function of each rule, whenever it formats a command. A
 # rule without a command does not need its function, and there is a rule for each row.
 def forget_functions(names):
@@ -75,6 +96,15 @@ def asked_often(function):
     return function
 
 
+# An output that is up to date by content is complete, although the invocation that began it was killed: its job ended
+# later. Without Snakemake's mark, it does not run again.
+def accept_complete(files):
+    persistence = workflow.persistence
+    marks = getattr(persistence, "_incomplete_path", None)  # Snakemake can also keep them in a database
+    for file in map(str, files if marks else []):
+        Path(persistence._record_path(marks, file)).unlink(missing_ok=True)
+
+
 # The jobs that will run: the first screen counts them.
 def jobs_to_run():
     return list(workflow.dag.needrun_jobs())
@@ -85,17 +115,17 @@ def jobs_to_run():
 # An exception in a Snakefile prints several lines. A user's mistake prints one.
 try:
     check_environment()
-    ORIGINS = None
+    OVERRIDES, ORIGINS = command_line_settings(CONFIG_ARGUMENTS), None
     if IS_MODULE:
         check_module(MODULE_PREFIX)
-        config, ORIGINS = module_config(config, CHECKOUT)
-    saved = None if IS_MAIN_PROCESS else Paths(config["results"]).config
+        OVERRIDES, ORIGINS = module_config(config, CHECKOUT)
+    saved = None if IS_MAIN_PROCESS else Paths(normal_path(config["results"])).config
     if saved is not None and saved.is_file():
         # What the invocation read when it started. The user may have changed the files since.
         WORKFLOW = load_workflow([str(saved)], local=LOCAL)
     else:
         cores = min(CORES.value, usable_cores()) if CORES and CORES.value else None
-        WORKFLOW = make_workflow(config, CONFIG_FILES, LOCAL, cores, ORIGINS)
+        WORKFLOW = make_workflow(OVERRIDES, CONFIG_FILES, LOCAL, cores, ORIGINS)
 except UnicodeEncodeError as error:
     sys.exit(f"error: {outside_locale(error)}")
 except InputError as error:
@@ -110,11 +140,15 @@ UP_TO_DATE = UpToDate(WORKFLOW)
 other_invocation = running_invocation(Path(PATHS.results)) if IS_MAIN_PROCESS else None
 if other_invocation:
     print(f"note: {PATHS.results}: another invocation is running there ({other_invocation})", file=sys.stderr)
-elif IS_MAIN_PROCESS and IS_QUIET and has_stale_lock(Path(PATHS.results)):
-    print(f"note: {PATHS.results}: {how_to_resume(CONFIG_FILES)}", file=sys.stderr)
+elif IS_MAIN_PROCESS and has_stale_lock(Path(PATHS.results)):
+    if IS_QUIET:
+        advice = how_to_resume(CONFIG_FILES, last_targets(Path(PATHS.results)), CONFIG_ARGUMENTS)
+        print(f"note: {PATHS.results}: {advice}", file=sys.stderr)
+    for job in surviving_jobs(PATHS.all_progress):
+        print(f"note: {PATHS.results}: {job} is still running; wait for its end to use its result", file=sys.stderr)
 
-LOGS = f"{PATHS.results}/logs"
-BENCHMARKS = f"{PATHS.results}/benchmarks"
+LOGS = PATHS.logs
+BENCHMARKS = PATHS.benchmarks
 # Jobs read the merged configuration from this file. It is not an input: a job runs again only if a setting in its
 # parameters changes.
 CONFIG = ["--config", str(PATHS.config)]
@@ -145,8 +179,12 @@ wildcard_constraints:
 
 # The inputs of an output. If it is up to date by content, they are not newer than it, and no job makes them for it: it
 # does not run again because an input is missing, or made again, or has another date.
-def settled(files, up_to_date):
-    return [before_update(ancient(str(file))) for file in files] if up_to_date and not is_forced() else files
+def settled(files, outputs, up_to_date):
+    if not up_to_date or is_forced():
+        return files
+    if IS_MAIN_PROCESS and not other_invocation:
+        accept_complete(outputs)
+    return [before_update(ancient(str(file))) for file in files]
 
 
 # A target that names no row. An exception here would print several lines.
@@ -157,11 +195,23 @@ def check_row(row):
         sys.exit(f"error: {error}")
 
 
+def refuse_target(target):
+    if target.startswith("row_"):
+        check_row(target.removeprefix("row_"))
+    sys.exit(f"error: no target '{target}'; {allowed_names(target, [f'row_{row}' for row in WORKFLOW.experiments])}")
+
+
+# The files that a run leaves, for a row and a seed or for their wildcards.
+def run_outputs(row, seed):
+    names = ["metrics.json", "history.csv", "predictions.csv", *[MODEL_FILE] * WORKFLOW.config.keep_models]
+    return [PATHS.row(row, seed) / name for name in names]
+
+
 # The token file, and the weights with the file that holds their sha256. Weights are compared by that file, not by date.
 def feature_inputs(wildcards):
     weights = WORKFLOW.feature_weight_files(wildcards.identity)
     files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
-    return settled(files, UP_TO_DATE.features(wildcards.identity))
+    return settled(files, [PATHS.features(wildcards.identity)], UP_TO_DATE.features(wildcards.identity))
 
 
 @asked_often
@@ -169,13 +219,15 @@ def training_inputs(wildcards):
     check_row(wildcards.row)
     weights = WORKFLOW.weight_files(wildcards.row)
     files = [PATHS.tokens, *ancient(weights), *WORKFLOW.digest_files(weights)]
-    return settled(files, UP_TO_DATE.run(wildcards.row, int(wildcards.seed)))
+    return settled(
+        files, run_outputs(wildcards.row, wildcards.seed), UP_TO_DATE.run(wildcards.row, int(wildcards.seed))
+    )
 
 
 @asked_often
 def feature_input(wildcards):
     row, seed = wildcards.row, int(wildcards.seed)
-    return settled(WORKFLOW.feature_files(row, seed), UP_TO_DATE.run(row, seed))
+    return settled(WORKFLOW.feature_files(row, seed), [], UP_TO_DATE.run(row, seed))
 
 
 @asked_often
@@ -194,7 +246,7 @@ def begin(rows=()):
     """Check the data of the rows to train, lock the results folder, and write the configuration that jobs read."""
     try:
         examples = examine_data(WORKFLOW, rows)
-        lock_results(Path(PATHS.results))
+        lock_results(Path(PATHS.results), targets())
         write_config(WORKFLOW)
     except InputError as error:
         sys.exit(f"error: {error}")
@@ -206,6 +258,11 @@ onstart:
     trained = list(dict.fromkeys(job.wildcards.row for job in jobs if job.rule.name == "train"))
     examples = begin(trained)
     print(first_screen(WORKFLOW, Counter(job.rule.name for job in jobs), trained, examples), file=sys.stderr)
+
+
+# Snakemake says nothing about Ctrl-C if it is quiet.
+onerror:
+    print("note: stopped; finished rows are kept, and the same command continues", file=sys.stderr)
 
 
 # Snakemake calls no `onstart` of a module. Nor does it say here whether this is a dry run, so that writes them too.

@@ -2,7 +2,7 @@ use rule command as extract_features with:
     input:
         feature_inputs,
     output:
-        f"{PATHS.results}/features/{{identity}}.safetensors",
+        PATHS.features("{identity}"),
     log:
         f"{LOGS}/extract_features/{{identity}}.log",
     benchmark:
@@ -32,10 +32,7 @@ use rule command as train with:
         training_inputs,
         features=feature_input,
     output:
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/metrics.json",
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/history.csv",
-        f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/predictions.csv",
-        [f"{PATHS.results}/rows/{{row}}/seed-{{seed}}/{MODEL_FILE}"] * WORKFLOW.config.keep_models,
+        run_outputs("{row}", "{seed}"),
     log:
         f"{LOGS}/train/{{row}}/seed-{{seed}}.log",
     benchmark:
@@ -75,14 +72,16 @@ for row in WORKFLOW.experiments:
 forget_functions(f"row_{row}" for row in WORKFLOW.experiments)
 
 
-# The target of a row that does not exist.
+# The target of a row that does not exist, or of one that is spelled in another way.
 rule no_such_row:
     input:
-        lambda wildcards: check_row(wildcards.row),
+        lambda wildcards: refuse_target(wildcards.target),
     output:
-        "row_{row}",
+        "{target}",
     log:
-        f"{LOGS}/no_such_row/{{row}}.log",
+        f"{LOGS}/no_such_row/{{target}}.log",
+    wildcard_constraints:
+        target=r"[Rr]ows?[_-][A-Za-z0-9_-]+|[Rr]ows?[0-9]+",
     localrule: True
     conda:
         ENVIRONMENT

@@ -2,9 +2,9 @@ use rule command as fetch_weights with:
     input:
         sources=lambda wildcards: local_source_files([WORKFLOW.model_of_folder(wildcards.model)[1].source]),
     output:
-        weights=f"{PATHS.results}/weights/{{model}}/model.safetensors",
+        weights=PATHS.weights_folder / "{model}" / "model.safetensors",
         # Snakemake compares large files by date only. This small file tells whether the weights have changed.
-        digest=f"{PATHS.results}/weights/{{model}}/model.safetensors.sha256",
+        digest=PATHS.weights_folder / "{model}" / "model.safetensors.sha256",
     log:
         f"{LOGS}/fetch_weights/{{model}}.log",
     localrule: True

@@ -18,10 +18,13 @@ from pathlib import Path
 
 from .errors import InputError, Superseded
 from .logs import stop_if_superseded
-from .unfinished_files import process_namespace, remove_abandoned, unfinished_path
+from .unfinished_files import is_alive, process_namespace, remove_abandoned, unfinished_path
 
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_BETWEEN_TOUCHES = 20.0
+# A job of another machine, whose process cannot be seen from here, counts as interrupted after this time. It allows for
+# clocks that differ by a minute or two.
+STALE_SECONDS = 300
 
 Details = Callable[[], dict]
 
@@ -162,3 +165,26 @@ def seconds_left(elapsed: float, done: float, left: float | None) -> float | Non
     if left is None or done <= 0:
         return 0.0 if left == 0 else None
     return round(elapsed / done * left, 1)
+
+
+def read_report(file: Path) -> dict | None:
+    """The content of a progress file; None if it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(report, dict) and report.get("state") in ("running", "failed"):
+            return report
+    return None
+
+
+def is_running(report: dict, file: Path) -> bool:
+    """Whether the job that wrote a report is still running."""
+    if (
+        report.get("namespace") == process_namespace()
+        and isinstance(process := report.get("process"), int)
+        and not is_alive(process)
+    ):
+        return False
+    try:
+        return time.time() - file.stat().st_mtime < STALE_SECONDS
+    except OSError:
+        return False

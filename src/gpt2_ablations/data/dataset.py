@@ -162,8 +162,10 @@ def parse_messages(content: bytes, name: object, file_format: DatasetFormat = SM
         fields = record.fields + [""] * (width - len(record.fields))
         label, text = fields[label_index], fields[text_index]
         if label not in file_format.labels:
-            allowed = f"allowed: {', '.join(file_format.labels)} (dataset.labels)"
-            raise InputError(f"{where} has the label {shorten(label, 40)!r}; {allowed}")
+            raise InputError(
+                f"{where} has the label {shorten(label, 40)!r}; allowed: {', '.join(file_format.labels)}; name the two"
+                " labels of your file in dataset.labels"
+            )
         if not text.strip():
             raise InputError(f"{where} has an empty text; give it a text or remove the line")
         count.add(record)

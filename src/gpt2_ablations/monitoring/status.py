@@ -1,7 +1,5 @@
 """The state of each run, read from the files that jobs write, so that it works for local and for cluster jobs."""
 
-import json
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import InputError, printable
-from ..common.unfinished_files import is_alive, process_namespace
+from ..common.progress import is_running, read_report
 from ..planning.invocation_lock import LOCK_FILE, running_invocation
 from ..planning.workflow import Workflow
 from ..runs.finished_runs import Metrics, read_run_metrics
 from ..settings.rows import pretrained_models
 
-# A job touches its progress file several times a minute. A job of another machine, whose process cannot be seen from
-# here, counts as interrupted after this time. It allows for clocks that differ by a minute or two.
-STALE_SECONDS = 300
 LOG_END_BYTES = 64_000
 
 WAITING, RUNNING, DONE, FAILED, INTERRUPTED = STATES = ("waiting", "running", "done", "failed", "interrupted")
@@ -177,10 +172,10 @@ class Observer:
     ) -> JobStatus:
         """The state of a job whose result does not exist. made: that result; began: when the invocation did, in ns."""
         file = reports.get(self.paths.progress(made).name)
-        if file is not None and (report := _read_report(file)) is not None:
+        if file is not None and (report := read_report(file)) is not None:
             reported = _reported(report)
             if report["state"] != "failed":
-                return JobStatus(job, name, RUNNING if _is_running(report, file) else INTERRUPTED, **reported, **more)
+                return JobStatus(job, name, RUNNING if is_running(report, file) else INTERRUPTED, **reported, **more)
             if not _is_older(_modified_ns(file), began):
                 return JobStatus(job, name, FAILED, error=_last_error(log) or f"error: {report.get('error')}", **more)
             return JobStatus(job, name, WAITING, **more)
@@ -209,27 +204,6 @@ def _modified_ns(file: Path) -> int | None:
 def _is_older(changed: int | None, began: int | None) -> bool:
     """Whether a file is from before the running invocation, which began at this time."""
     return changed is not None and began is not None and changed < began
-
-
-def _read_report(file: Path) -> dict | None:
-    """The content of a progress file; None if it is missing or damaged."""
-    with suppress(OSError, ValueError):
-        report = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(report, dict) and report.get("state") in ("running", "failed"):
-            return report
-    return None
-
-
-def _is_running(report: dict, file: Path) -> bool:
-    """Whether the job that wrote a report is still running."""
-    if (
-        report.get("namespace") == process_namespace()
-        and isinstance(process := report.get("process"), int)
-        and not is_alive(process)
-    ):
-        return False
-    changed = _modified_ns(file)
-    return changed is not None and time.time() - changed / 1e9 < STALE_SECONDS
 
 
 def _reported(report: dict) -> dict:

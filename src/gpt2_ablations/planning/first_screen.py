@@ -1,5 +1,6 @@
 """The text that an invocation prints first. Nothing large is imported."""
 
+import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,13 @@ def first_screen(
         names = [f"{file.model or file.what} ({file_size(file.download_bytes)})" for file in missing]
         lines.append(paragraph(f"Downloads: {listed(names) or 'none'}.", "  "))
     lines += [paragraph(line, "  ") for line in described(examples)]
+    if "table" in jobs and (leaving := _leave_the_table(workflow)):
+        warning = (
+            f"warning: {workflow.paths.table} has results that this configuration does not select (row"
+            f" {listed(leaving)}). The new table is without them. For a table beside it, stop, and set a folder of its"
+            f" own, such as `results: {workflow.config.results}-2`."
+        )
+        lines.append(paragraph(warning, "  "))
     # A command has a line of its own, of any length, so that it can be copied.
     config = shlex.quote(str(workflow.paths.config))
     if workflow.local and _is_long(workflow, rows):
@@ -42,6 +50,19 @@ def first_screen(
     if "train" in jobs or "extract_features" in jobs:
         lines.append(f"To follow the progress:\n  python -m gpt2_ablations status --watch --config {config}")
     return "\n".join(lines)
+
+
+def _leave_the_table(workflow: Workflow) -> list[str]:
+    """The rows, or rows with a seed, that the table in the results folder has and the new one will not have."""
+    try:
+        with open(workflow.paths.table_data, newline="", encoding="utf-8") as file:
+            runs = [(line["row"], line["seed"]) for line in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
+    seeds = list(map(str, workflow.config.seeds))
+    rows = [row for row, _ in runs if row not in workflow.selected]
+    rows += [f"{row} with seed {seed}" for row, seed in runs if row in workflow.selected and seed not in seeds]
+    return list(dict.fromkeys(rows))
 
 
 def _will_run(jobs: Mapping[str, int]) -> str:

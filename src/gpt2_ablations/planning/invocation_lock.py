@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..common.errors import InputError
+from ..common.errors import InputError, printable
 from ..common.files import cannot_be_written
+from ..common.progress import is_running, read_report
 
 LOCK_FILE = ".run.lock"
 SNAKEMAKE_LOCKS = Path(".snakemake", "locks")
@@ -18,11 +19,14 @@ SNAKEMAKE_LOCKS = Path(".snakemake", "locks")
 UNKNOWN = "another process"
 
 
-def lock_results(folder: Path) -> int:
+def lock_results(folder: Path, targets: Sequence[str] = ()) -> int:
     """Lock a results folder against other invocations until this process ends, however it ends.
 
     Snakemake's own lock covers the files that two invocations share. An invocation with other settings would also
     change the configuration that this one's jobs read.
+
+    Args:
+        targets: of the command line; the file keeps them.
 
     Returns: the open lock file; closing it ends the lock.
 
@@ -41,7 +45,7 @@ def lock_results(folder: Path) -> int:
             break
         except BlockingIOError:
             if last:
-                holder = os.read(lock, 200).decode(errors="replace") or UNKNOWN
+                holder = os.read(lock, 200).decode(errors="replace").partition("\n")[0] or UNKNOWN
                 os.close(lock)
                 raise InputError(
                     f"{folder}: another invocation is running there ({holder}); wait for it, or stop it"
@@ -51,7 +55,7 @@ def lock_results(folder: Path) -> int:
             return lock
     with contextlib.suppress(OSError):  # a full disk: the lock holds, and names no process
         os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
+        os.write(lock, f"process {os.getpid()} on {platform.node()}\n{' '.join(targets)}".encode())
     return lock
 
 
@@ -61,8 +65,15 @@ def running_invocation(folder: Path) -> str | None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return file.read(200) or UNKNOWN
+            return file.read(200).partition("\n")[0] or UNKNOWN
     return None
+
+
+def last_targets(folder: Path) -> list[str]:
+    """The targets of the last invocation in a results folder."""
+    with contextlib.suppress(OSError):
+        return printable((folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace").partition("\n")[2]).split()
+    return []
 
 
 def has_stale_lock(folder: Path) -> bool:
@@ -75,15 +86,35 @@ def has_stale_lock(folder: Path) -> bool:
     return False
 
 
-def how_to_resume(configfiles: Sequence[str]) -> str:
+def how_to_resume(configfiles: Sequence[str | Path], targets: Sequence[str], settings: Sequence[str]) -> str:
     """What to do after an invocation was killed. Snakemake refuses to start, and with `--quiet` does not say why.
 
     Args:
         configfiles: as Snakemake lists them, the Snakefile's own one last.
+        targets: of the killed invocation.
+        settings: of the command line. `make resume` takes none.
     """
-    given = " ".join(os.path.relpath(file) for file in configfiles[:-1])
-    make = f"make resume{f' CONFIG={shlex.quote(given)}' if given else ''}"
-    return (
-        f"an earlier invocation was killed; run `{make}`, or repeat this command with --unlock and then with"
-        " --rerun-incomplete"
-    )
+    given = {"CONFIG": map(os.path.relpath, configfiles[:-1]), "TARGETS": targets}
+    values = {name: " ".join(words) for name, words in given.items()}
+    make = " ".join(["make resume", *(f"{name}={shlex.quote(value)}" for name, value in values.items() if value)])
+    run = "" if settings else f"run `{make}`, or "
+    return f"an earlier invocation was killed; {run}repeat this command with --unlock and then with --rerun-incomplete"
+
+
+def surviving_jobs(progress: Path) -> list[str]:
+    """The jobs that still run, as `train, row 4 (process 123 on HOST)`; after a kill they outlive their invocation.
+
+    Args:
+        progress: the folder of the progress files.
+    """
+    reports = [(read_report(file), file) for file in sorted(progress.glob("*.json"))]
+    running = [report for report, file in reports if report and is_running(report, file)]
+    return [
+        printable(f"{report.get('job')}{_row_of(report)} (process {report.get('process')} on {report.get('host')})")
+        for report in running
+        if report.get("state") == "running"
+    ]
+
+
+def _row_of(report: dict) -> str:
+    return f", row {report['row']}" if "row" in report else ""

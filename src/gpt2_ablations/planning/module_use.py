@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import InputError
-from ..settings.config import merge_settings
+from ..settings.config import DEFAULT_CONFIG, merge_settings
 from ..settings.schema.yaml_files import load_yaml
 
-DEFAULTS = "config/config.yaml"
 # The name of the other workflow's settings in messages.
 MODULE_CONFIG = "the module's config"
 
@@ -23,10 +22,10 @@ def module_config(given: dict[str, Any], checkout: Path) -> tuple[dict[str, Any]
     Raises:
         InputError: the defaults cannot be read.
     """
-    defaults = load_yaml(checkout / DEFAULTS)
+    defaults = load_yaml(checkout / DEFAULT_CONFIG)
     for key in ("experiments", "models", "published", "comparisons"):
         defaults[key] = os.path.relpath(checkout / defaults[key])
-    return merge_settings(defaults, given), {os.path.relpath(checkout / DEFAULTS): defaults, MODULE_CONFIG: given}
+    return merge_settings(defaults, given), {os.path.relpath(checkout / DEFAULT_CONFIG): defaults, MODULE_CONFIG: given}
 
 
 def check_module(prefix: str | None) -> None:

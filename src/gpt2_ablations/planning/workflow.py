@@ -3,20 +3,20 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
 import yaml
 
-from ..common.errors import InputError, without_secrets
+from ..common.errors import without_secrets
 from ..common.files import write_text_whole
 from ..common.gpus import usable_gpus
 from ..common.hardware import usable_cores
 from ..common.hashing import digest_file
 from ..data.download.sources import SourceError, is_local, local_path, printable_source
-from ..settings.config import Config, load_config, parse_config
+from ..settings.config import Config, load_config, merge_files, merge_settings, parse_config
 from ..settings.experiment import Experiment
 from ..settings.feature_spec import FeatureSpec, feature_identity, feature_spec
 from ..settings.labels import load_defaults, row_labels
@@ -212,18 +212,18 @@ def _read_lengths(tokens: Path, changed: int | None) -> Lengths:
 
 
 def make_workflow(
-    merged: dict,
-    configfiles: list[str],
+    overrides: dict,
+    configfiles: Sequence[str | Path],
     local: bool = True,
     cores: int | None = None,
     origins: dict[str, dict] | None = None,
 ) -> Workflow:
-    """Check the configuration that Snakemake merged, and the files that it names.
+    """Check the configuration of an invocation, and the files that it names.
 
     Args:
-        merged: Snakemake's `config`.
-        configfiles: the files that it came from. They are read again, to name the file of an error and to refuse
-            duplicate keys.
+        overrides: settings that override the files', such as those of `--config`.
+        configfiles: as Snakemake lists them, the Snakefile's own one last. They are read again: Snakemake takes
+            `rows: [010]` for row 8, admits duplicate keys and does not tell which file a value is from.
         local: whether jobs run on this machine and not on a cluster.
         cores: how many cores jobs may use on this machine.
         origins: the content of each source of the configuration, instead of the files.
@@ -231,12 +231,10 @@ def make_workflow(
     Raises:
         InputError: the configuration or a file that it names is wrong.
     """
-    if not configfiles and not merged:
-        raise InputError("no configuration found; run snakemake in the folder that contains config/config.yaml")
     # Snakemake lists the files of `--configfile` before the Snakefile's own, which they override.
     in_order = [str(file) for file in [*configfiles[-1:], *configfiles[:-1]]]
-    files = {name: load_yaml(name) for name in map(_from_here, in_order)}
-    config = parse_config(merged, files if origins is None else origins)
+    files = {name: load_yaml(name) for name in map(_from_here, in_order)} if origins is None else origins
+    config = parse_config(merge_settings(merge_files(files), overrides), files)
     # A user may give results/config.yaml; the rows and models are the user's own all the same.
     config = config.model_copy(update={"snapshot": None})
     workflow = _workflow_of(config, local, cores)

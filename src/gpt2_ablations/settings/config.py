@@ -1,6 +1,8 @@
 """`config.yaml`: the general settings, read from YAML, merged and checked as a whole."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +13,16 @@ from .dataset_format import DatasetFormat, is_encoding
 from .schema.options import option
 from .schema.text_types import PathText, Printable, Sha256, Source, folder_name
 from .schema.validation import first_mistake, input_error
-from .schema.yaml_files import load_yaml
+from .schema.yaml_files import load_yaml, setting_of_text
+
+DEFAULT_CONFIG = "config/config.yaml"
+CHECKOUT = Path(__file__).parents[3]
+
+
+def in_checkout(path: str) -> str:
+    """A file of the working folder; if it is not there, this checkout's file of that name, if there is one."""
+    own = CHECKOUT / path
+    return os.path.relpath(own) if not os.path.lexists(path) and own.is_file() else path
 
 
 class _Schema(BaseModel):
@@ -36,27 +47,15 @@ def _encoding(value: str) -> str:
 
 
 def _row_ids(value: Any) -> Any:
-    """Rows as text: YAML reads `rows: [1, 2]` as numbers."""
+    """Rows as text: a module's configuration has `rows: [1, 2]` as numbers."""
     if value == "all":
         return value
-    if not isinstance(value, list) or not value or any(isinstance(row, (dict, list, bool, float)) for row in value):
-        raise ValueError
-    return [str(row) for row in value]
+    if isinstance(value, list) and value and all(type(row) in (str, int) for row in value):
+        return [str(row) for row in value]
+    raise ValueError
 
 
-def _seeds(value: Any) -> Any:
-    """Seeds as numbers: `--config seeds=[1,2]` gives texts."""
-    if isinstance(value, list):
-        return [int(seed) if isinstance(seed, str) and seed.isdecimal() else seed for seed in value]
-    return value
-
-
-def _switch(value: Any) -> Any:
-    """Truth values: `--config keep_models=true` gives a text."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-Switch = Annotated[bool, BeforeValidator(_switch)]
+CheckoutFile = Annotated[PathText, AfterValidator(in_checkout)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -77,7 +76,7 @@ class DatasetConfig(_Schema):
         Sha256 | None,
         option(
             "The hash that the bare file must have; null for your own data",
-            allowed="64 hexadecimal digits in lower case, or null",
+            allowed="64 hexadecimal digits, or null",
             example=None,
         ),
     ] = None
@@ -180,10 +179,10 @@ class Config(_Schema):
         ),
         BeforeValidator(_row_ids),
     ]
-    experiments: Annotated[PathText, option("The file with the rows", allowed="a path", example="my_rows.yaml")]
-    models: Annotated[PathText, option("The file with the model sizes", allowed="a path", example="my_models.yaml")]
+    experiments: Annotated[CheckoutFile, option("The file with the rows", allowed="a path", example="my_rows.yaml")]
+    models: Annotated[CheckoutFile, option("The file with the model sizes", allowed="a path", example="my_models.yaml")]
     published: Annotated[
-        PathText | None,
+        CheckoutFile | None,
         option(
             "The file with the published figures; null: there are none, and nothing is compared",
             allowed="a path, or null",
@@ -191,7 +190,7 @@ class Config(_Schema):
         ),
     ]
     comparisons: Annotated[
-        PathText,
+        CheckoutFile,
         option("The file with the questions: which rows each compares", allowed="a path", example="my_questions.yaml"),
     ]
     seeds: Annotated[
@@ -203,7 +202,6 @@ class Config(_Schema):
             example=[123, 1, 2],
             min_length=1,
         ),
-        BeforeValidator(_seeds),
     ]
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
@@ -223,7 +221,7 @@ class Config(_Schema):
         ),
     ]
     checkpoint_every_epoch: Annotated[
-        Switch,
+        bool,
         option(
             "Save a checkpoint after every epoch; otherwise when that takes less than a twentieth of the time since the"
             " last one",
@@ -231,7 +229,7 @@ class Config(_Schema):
         ),
     ]
     keep_models: Annotated[
-        Switch,
+        bool,
         option(
             "Keep the trained layers of each run for `predict` and `export`; finished rows without them run again",
             example=True,
@@ -297,7 +295,7 @@ def _origin(merged: dict, key: str, files: dict[str, dict]) -> str:
         return next(iter(files), "--config")
     holders = [file for file, content in files.items() if key in content]
     overridden = not isinstance(merged[key], dict) and not any(_same(files[file][key], merged[key]) for file in holders)
-    return "--config" if overridden else holders[-1]
+    return "--config" if overridden or not holders else holders[-1]
 
 
 def _same(one: object, other: object) -> bool:
@@ -305,30 +303,42 @@ def _same(one: object, other: object) -> bool:
 
 
 def load_config(paths: Sequence[str | Path]) -> Config:
-    """Read configuration files; later ones override earlier ones (mappings merge, lists are replaced).
+    """Read configuration files over the default one, as the workflow does; later ones override earlier ones.
+
+    A `results/config.yaml` that the workflow wrote is whole: it is read alone.
+
+    Args:
+        paths: of the files; none: the default one.
 
     Raises:
-        InputError: as `load_yaml` and `parse_config`, or a file that changes some settings is given alone.
+        InputError: as `load_yaml` and `parse_config`.
     """
     files = {str(path): load_yaml(path) for path in paths}
-    merged: dict = {}
-    for content in files.values():
-        merged = merge_settings(merged, content)
-    missing = [key for key, field in Config.model_fields.items() if field.is_required() and key not in merged]
-    # A misspelt key also appears as a missing one; `parse_config` says what it should be.
-    if len(missing) > 1 and merged.keys() <= Config.model_fields.keys():
-        given = " ".join(files)
-        raise InputError(
-            f"{given}: keys {', '.join(missing)} are missing; add them, or also give the file whose settings this one"
-            f" changes: --config config/config.yaml {given}"
-        )
-    return parse_config(merged, files)
+    if not any(content.get("snapshot") for content in files.values()):
+        default = in_checkout(DEFAULT_CONFIG)
+        files = {default: load_yaml(default), **files}
+    return parse_config(merge_files(files), files)
+
+
+def merge_files(files: Mapping[str, dict]) -> dict:
+    """The settings of configuration files; later ones override earlier ones."""
+    return reduce(merge_settings, files.values(), {})
+
+
+def command_line_settings(arguments: Sequence[str]) -> dict:
+    """The settings of `--config KEY=VALUE …`, where a value is what it is in a configuration file.
+
+    Raises:
+        InputError: a value repeats a key.
+    """
+    pairs = [argument.partition("=") for argument in arguments]
+    return reduce(merge_settings, ({key: setting_of_text(key, text)} for key, _, text in pairs), {})
 
 
 def merge_settings(base: dict, over: dict) -> dict:
-    """Settings with what overrides them: mappings merge, lists are replaced."""
+    """Settings with what overrides them: mappings merge, also with an empty section; lists are replaced."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge_settings(merged[key], value) if both else value
+        both = isinstance(value, dict | None) and isinstance(merged.get(key), dict)
+        merged[key] = merge_settings(merged[key], value or {}) if both else value
     return merged

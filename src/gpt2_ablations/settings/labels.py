@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ..common.text import counted
 from .config import Config
 from .constants import NO_IGNORE_INDEX
-from .experiment import OPTIONS, Experiment, make_experiment
+from .experiment import OPTIONS, Experiment
 from .models import ModelConfig
 from .schema.yaml_files import load_yaml
 
@@ -22,14 +23,13 @@ CONTEXTS = {"longest_training_example": "longest example's length", "model_conte
 POSITIONS = {"first": "first token", "last": "last token", "flexible": "last real token"}
 
 
-def load_defaults(config: Config) -> Experiment:
-    """The options of a row that changes nothing.
+def load_defaults(config: Config) -> dict[str, Any]:
+    """The options of a row that changes nothing. Some may contradict each other, if every row changes one of them.
 
     Raises:
-        InputError: the experiments file cannot be read, or an option is wrong.
+        InputError: the experiments file cannot be read.
     """
-    defaults = load_yaml(config.experiments, config.copy_of("experiments")).get("defaults") or {}
-    return make_experiment(defaults, f"{config.experiments}: defaults")
+    return vars(Experiment()) | (load_yaml(config.experiments, config.copy_of("experiments")).get("defaults") or {})
 
 
 def display_name(model: str, models: Mapping[str, ModelConfig]) -> str:
@@ -38,20 +38,20 @@ def display_name(model: str, models: Mapping[str, ModelConfig]) -> str:
 
 
 def row_labels(
-    experiments: Mapping[str, Experiment], defaults: Experiment, models: Mapping[str, ModelConfig]
+    experiments: Mapping[str, Experiment], defaults: Mapping[str, Any], models: Mapping[str, ModelConfig]
 ) -> dict[str, str]:
     """The label of each row."""
     return {row: row_label(row, experiment, defaults, models) for row, experiment in experiments.items()}
 
 
-def row_label(row: str, experiment: Experiment, defaults: Experiment, models: Mapping[str, ModelConfig]) -> str:
+def row_label(row: str, experiment: Experiment, defaults: Mapping[str, Any], models: Mapping[str, ModelConfig]) -> str:
     """A row's id and the options it changes: `11: LoRA (rank 16, alpha 16)`, or `1: defaults`."""
     return f"{row}: {changes(experiment, defaults, models)}"
 
 
-def changes(experiment: Experiment, defaults: Experiment, models: Mapping[str, ModelConfig]) -> str:
+def changes(experiment: Experiment, defaults: Mapping[str, Any], models: Mapping[str, ModelConfig]) -> str:
     """The options in which a row differs from the defaults, in words."""
-    changed = [name for name in OPTIONS if getattr(experiment, name) != getattr(defaults, name)]
+    changed = [name for name in OPTIONS if getattr(experiment, name) != defaults[name]]
     described = {_described_by(name, experiment) for name in changed}
     return ", ".join(_words(name, experiment, models) for name in OPTIONS if name in described) or UNCHANGED
 

@@ -37,7 +37,7 @@ class ModelConfig(BaseModel):
         Sha256 | None,
         option(
             "The hash that the file must have; null: unchecked",
-            allowed="64 hexadecimal digits in lower case, or null",
+            allowed="64 hexadecimal digits, or null",
             example="248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
         ),
     ] = None
@@ -103,9 +103,9 @@ def load_models(path: str | Path, copy: Path | None = None) -> dict[str, ModelCo
                 f"{path}: invalid model name {name!r}: expected up to 64 printable characters, with a letter or digit,"
                 " and no '-' in front"
             )
-        if folder in folders:
-            raise InputError(f"{where}: its folder name '{folder}' is also that of {folders[folder]}; rename one")
-        folders[folder] = name
+        # Not every file system tells capitals from small letters.
+        if (other := folders.setdefault(folder.lower(), name)) != name:
+            raise InputError(f"{where}: its folder name '{folder}' is also that of {other}; rename one")
     return models
 
 

@@ -42,8 +42,12 @@ class Paths:
     def tokenizer(self) -> Path:
         return self._path("tokenizer")
 
+    @property
+    def weights_folder(self) -> Path:
+        return self._path("weights")
+
     def weights(self, model: str) -> Path:
-        return self._path("weights", model_folder(model), "model.safetensors")
+        return self.weights_folder / model_folder(model) / "model.safetensors"
 
     def features(self, identity: str) -> Path:
         return self._path("features", f"{identity}.safetensors")
@@ -82,6 +86,14 @@ class Paths:
     @property
     def interpretation(self) -> Path:
         return self._path("interpretation.md")
+
+    @property
+    def logs(self) -> Path:
+        return self._path("logs")
+
+    @property
+    def benchmarks(self) -> Path:
+        return self._path("benchmarks")
 
     def train_log(self, row: str, seed: int | str) -> Path:
         return self._path("logs", "train", row, f"seed-{seed}.log")

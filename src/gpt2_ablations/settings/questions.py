@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..common.errors import InputError
+from .rows import ROW_ID
 from .schema.options import option
 from .schema.validation import input_error
 from .schema.yaml_files import load_yaml
@@ -16,12 +17,12 @@ PAIRS_ALLOWED = "a list of pairs of row ids, the baseline first, such as [[1, 2]
 
 
 def _pairs(value: Any) -> Any:
-    """Pairs of row ids as text: YAML reads `[1, 2]` as numbers."""
+    """Pairs of row ids as text."""
     pairs = value if isinstance(value, list) else []
     if not pairs or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ValueError(f"allowed: {PAIRS_ALLOWED}")
     for pair in pairs:
-        if any(isinstance(row, bool) or not isinstance(row, (int, str)) for row in pair):
+        if any(type(row) not in (int, str) or not ROW_ID.fullmatch(str(row)) for row in pair):
             raise ValueError(f"{pair} is not a pair of row ids; write it as [1, 2]")
     as_text = [(str(baseline), str(other)) for baseline, other in pairs]
     for index, (baseline, other) in enumerate(as_text):

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ..common.errors import InputError
 from .config import Config
 from .experiment import OPTIONS, Experiment, make_experiment
 from .models import ModelConfig, configured_models, named_model
-from .schema.validation import allowed_names
+from .schema.validation import allowed_names, first_mistake, input_error
 from .schema.yaml_files import load_yaml
 
 ROW_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,18 +50,31 @@ def load_experiments(
         raise InputError(f"{path}: defaults is {defaults!r}; it must be a mapping of options")
     if not isinstance(rows, dict) or not rows:
         raise InputError(f"{path}: rows is {rows!r}; it must be a mapping from row id to options")
-    make_experiment(defaults, f"{path}: defaults")
-    experiments = {}
+    _check_defaults(defaults, f"{path}: defaults")
+    experiments: dict[str, Experiment] = {}
+    folders: dict[str, str] = {}
     for row, options in rows.items():
         where = f"{path}: row {row}"
         if not ROW_ID.fullmatch(row):
             raise InputError(f"{path}: invalid row id {row!r}: expected 1 to 64 letters, digits, '_' and '-'")
+        # The rows have a folder each, and not every file system tells capitals from small letters.
+        if (other := folders.setdefault(row.lower(), row)) != row:
+            raise InputError(f"{where}: its id differs from {other!r} in case alone; rename one")
         options = {} if options is None else options
         if not isinstance(options, dict):
             raise InputError(f"{where}: expected a mapping of options ({', '.join(OPTIONS)}), found {options!r}")
         experiments[row] = make_experiment({**defaults, **options}, where)
         check_against_model(experiments[row], models, where, models_file)
     return experiments
+
+
+def _check_defaults(options: dict, where: str) -> None:
+    """Check each option alone: a row may change those that contradict each other."""
+    try:
+        Experiment(**options)
+    except ValidationError as error:
+        if first_mistake(error)["loc"]:
+            raise input_error(error, where, Experiment) from None
 
 
 def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], where: str, models_file: str) -> None:

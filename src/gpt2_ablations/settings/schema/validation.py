@@ -35,9 +35,13 @@ def first_mistake(error: ValidationError) -> ErrorDetails:
 def allowed_names(found: str, names: Iterable[str]) -> str:
     """`allowed: a, b, c`, preceded by the closest name if `found` looks like a misspelling of it."""
     names = list(names)
-    close = difflib.get_close_matches(str(found), names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    return f"{did_you_mean(found, names)}allowed: {', '.join(names)}"
+
+
+def did_you_mean(found: str, names: Iterable[str]) -> str:
+    """`did you mean 'a'? ` for the name that `found` looks like; empty if there is none."""
+    close = difflib.get_close_matches(str(found), list(names), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _sentence(mistake: ErrorDetails, schema: Schema) -> str:
@@ -54,7 +58,8 @@ def _sentence(mistake: ErrorDetails, schema: Schema) -> str:
     field = field_at(schema, keys)
     allowed = allowed_values(field) if field is not None else None
     if allowed is None:
-        return f"{path} is {_show(found)}; it must be {mistake['msg'].removeprefix('Input should be ')}"
+        # pydantic's `Input should be a valid list`, `String should have at least 1 character`
+        return f"{path or 'a key'} is {_show(found)}; it must {mistake['msg'].rpartition(' should ')[2]}"
     return f"{path} is {_show(found)}; allowed: {allowed}"
 
 

@@ -1,5 +1,6 @@
-"""Reads YAML strictly: duplicate keys are refused, and keys are text as written (`1`, `01`, `yes`)."""
+"""Reads YAML strictly: duplicate keys are refused; keys, ids, names and paths are text as written (`01`)."""
 
+import re
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -9,20 +10,43 @@ import yaml
 from ...common.errors import InputError
 from ...common.files import explained
 
+_TAG = "tag:yaml.org,2002:"
+# Keys whose values, and the values of whose lists, are text.
+_TEXTS = {"rows", "pairs", "labels", "label", "label_column", "text_column", "note", "sha256"}
+_TEXTS |= {"results", "experiments", "models", "published", "comparisons", "sources", "source"}
+
 
 class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
-        self.flatten_mapping(node)
-        mapping, lines = {}, {}
+        lines = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
+            line, key = key_node.start_mark.line + 1, key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
                 raise InputError(f"line {line}: a key must be plain text")
-            key = key_node.value
-            if key in mapping:
+            if key_node.tag != f"{_TAG}merge" and key in lines:
                 raise InputError(f"line {line}: duplicate key '{key}' (first in line {lines[key]}); keep one of them")
-            mapping[key], lines[key] = self.construct_object(value_node, deep=deep), line
-        return mapping
+            lines[key] = line
+            if key in _TEXTS:
+                _keep_text(value_node, set())
+        # A key of the mapping itself comes after those that it merges. Each is kept once, for merges of merges.
+        self.flatten_mapping(node)
+        node.value = list({key_node.value: (key_node, value_node) for key_node, value_node in node.value}.values())
+        return {key_node.value: self.construct_object(value_node, deep=deep) for key_node, value_node in node.value}
+
+    def construct_yaml_int(self, node):
+        # YAML 1.1 takes 010 for the octal number 8.
+        decimal = re.fullmatch(r"[-+]?[0-9_]+", node.value)
+        return int(node.value.replace("_", "")) if decimal else super().construct_yaml_int(node)
+
+
+def _keep_text(node: yaml.Node, seen: set[int]) -> None:
+    """Keep a value, and those in its lists, as they are written. null remains null."""
+    if isinstance(node, yaml.ScalarNode) and node.tag != f"{_TAG}null":
+        node.tag = f"{_TAG}str"
+    elif isinstance(node, yaml.SequenceNode) and id(node) not in seen:
+        seen.add(id(node))
+        for child in node.value:
+            _keep_text(child, seen)
 
 
 def _mapping(loader: _StrictLoader, node: yaml.Node) -> dict:
@@ -30,9 +54,11 @@ def _mapping(loader: _StrictLoader, node: yaml.Node) -> dict:
     return loader.construct_mapping(node, deep=True)
 
 
-_StrictLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
-    _mapping,
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_StrictLoader.add_constructor(f"{_TAG}int", _StrictLoader.construct_yaml_int)
+# YAML 1.1 takes 1e-3 for a text.
+_StrictLoader.add_implicit_resolver(
+    f"{_TAG}float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -69,3 +95,18 @@ def load_yaml(path: str | Path, copy: Path | None = None) -> dict:
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path}: expected a mapping of keys to values, found {found}")
     return content
+
+
+def setting_of_text(key: str, text: str) -> object:
+    """The value that a key has in YAML if this text follows it; the text itself if that is not YAML.
+
+    Raises:
+        InputError: the text repeats a key.
+    """
+    try:
+        content = deepcopy(_parsed(f"{key}: {text}"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+    if isinstance(content, dict) and content.keys() == {key} and " #" not in text:
+        return content[key]
+    return text
