@@ -18,6 +18,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 N_CLASSES = 2
+# The linear layers of a block, and what each of their groups is called in `lora_layers`.
+BLOCK_LAYERS = {
+    "attn.c_attn": ("query", "key", "value"),
+    "attn.c_proj": ("attention_output",),
+    "mlp.c_fc": ("mlp_in",),
+    "mlp.c_proj": ("mlp_out",),
+}
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,10 @@ def packed_layout(
 
 
 class Linear(nn.Module):
-    """x W + b, and with LoRA x W + b + alpha (x A) B, one A and B for each of `groups` equal parts of the output.
+    """x W + b, and with LoRA x W + b + factor (x A) B, where each adapted group of outputs has an A and B of its own.
 
-    weight: [in, out]; bias: [out]; lora_a: [in, groups * rank]; lora_b: [groups, rank, out / groups].
+    The outputs are `groups` equal groups. weight: [in, out]; bias: [out]; lora_a: [in, n_adapted * rank]; lora_b:
+    [n_adapted, rank, out / groups].
     """
 
     def __init__(self, n_in: int, n_out: int, groups: int = 1):
@@ -98,19 +106,25 @@ class Linear(nn.Module):
         self.groups = groups
         self.lora_a: nn.Parameter | None = None
         self.lora_b: nn.Parameter | None = None
-        self.alpha = 0.0
+        self.lora_factor = 0.0
+        self.adapted: tuple[int, ...] = ()
 
-    def add_lora(self, rank: int, alpha: float, generator: torch.Generator) -> None:
-        """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero."""
+    def add_lora(self, rank: int, factor: float, adapted: Sequence[int], generator: torch.Generator) -> None:
+        """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero.
+
+        Args:
+            adapted: the groups that get one.
+        """
+        self.lora_factor, self.adapted = factor, tuple(adapted)
+        if not adapted:
+            return
         n_in, n_out = self.weight.shape
         # The reference stores A as [in, rank], so PyTorch takes the rank for the fan-in: the bound is 1 / sqrt(rank).
         drawn = [
-            nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator)
-            for _ in range(self.groups)
+            nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator) for _ in adapted
         ]
         self.lora_a = nn.Parameter(torch.cat(drawn, dim=1).to(self.weight.dtype))
-        self.lora_b = nn.Parameter(torch.zeros(self.groups, rank, n_out // self.groups, dtype=self.weight.dtype))
-        self.alpha = alpha
+        self.lora_b = nn.Parameter(torch.zeros(len(adapted), rank, n_out // self.groups, dtype=self.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
         if x.is_cuda:
@@ -120,8 +134,16 @@ class Linear(nn.Module):
             y.add_(self.bias.to(y.dtype))  # two types would take three times as long
         if self.lora_a is None or self.lora_b is None:
             return y
-        b = self.lora_b[0] if self.groups == 1 else torch.block_diag(*self.lora_b)
-        return torch.addmm(y, x @ self.lora_a, b, alpha=self.alpha)
+        return torch.addmm(y, x @ self.lora_a, self._joined_lora_b(self.lora_b), alpha=self.lora_factor)
+
+    def _joined_lora_b(self, lora_b: Tensor) -> Tensor:  # (n_adapted, rank, out / groups) -> (n_adapted * rank, out)
+        if self.groups == 1:
+            return lora_b[0]
+        if len(self.adapted) == self.groups:
+            return torch.block_diag(*lora_b)
+        width, last = lora_b.shape[2], self.groups - 1
+        parts = zip(self.adapted, lora_b, strict=True)
+        return torch.cat([F.pad(b, (group * width, (last - group) * width)) for group, b in parts])
 
     def add_to_(self, y: Tensor, x: Tensor) -> Tensor:
         """The in-place twin of y + forward(x), for a frozen layer: (n, out), (n, in) -> (n, out)."""
@@ -131,32 +153,35 @@ class Linear(nn.Module):
 class LinearPart:
     """One group of a Linear's output, split into heads: weight [C, H, D], seen from either side."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, lora_a: Tensor | None, lora_b: Tensor | None, alpha: float):
-        self.weight, self.bias, self.lora_a, self.lora_b, self.alpha = weight, bias, lora_a, lora_b, alpha
+    def __init__(self, weight: Tensor, bias: Tensor, lora_a: Tensor | None, lora_b: Tensor | None, lora_factor: float):
+        self.weight, self.bias, self.lora_a, self.lora_b = weight, bias, lora_a, lora_b
+        self.lora_factor = lora_factor
 
     @staticmethod
     def of(linear: Linear) -> "list[LinearPart]":
         """All groups of a layer, from one split, so that the backward pass joins their gradients once."""
         groups = linear.groups
         weights, biases = linear.weight.chunk(groups, dim=1), linear.bias.chunk(groups)
-        lora_a: Sequence[Tensor | None] = [None] * groups
-        lora_b: Sequence[Tensor | None] = [None] * groups
+        lora_a: list[Tensor | None] = [None] * groups
+        lora_b: list[Tensor | None] = [None] * groups
         if linear.lora_a is not None and linear.lora_b is not None:
-            lora_a, lora_b = linear.lora_a.chunk(groups, dim=1), linear.lora_b.unbind()
+            matrices = zip(linear.lora_a.chunk(len(linear.adapted), dim=1), linear.lora_b.unbind(), strict=True)
+            for group, (a, b) in zip(linear.adapted, matrices, strict=True):
+                lora_a[group], lora_b[group] = a, b
         parts = zip(weights, biases, lora_a, lora_b, strict=True)
-        return [LinearPart(*part, linear.alpha) for part in parts]
+        return [LinearPart(*part, linear.lora_factor) for part in parts]
 
     def __call__(self, x: Tensor) -> Tensor:  # (B, C) -> (B, C)
         y = torch.addmm(self.bias, x, self.weight)
         if self.lora_a is None or self.lora_b is None:
             return y
-        return torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.alpha)
+        return torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.lora_factor)
 
     def per_head(self, x: Tensor) -> Tensor:  # (B, H, C) -> (B, H, D), head h of x through head h's columns
         n_head = x.shape[1]
         y = _heads_matmul(x, _by_head(self.weight, n_head))
         if self.lora_a is not None and self.lora_b is not None:
-            y = y + self.alpha * _heads_matmul(x @ self.lora_a, _by_head(self.lora_b, n_head))
+            y = y + self.lora_factor * _heads_matmul(x @ self.lora_a, _by_head(self.lora_b, n_head))
         return y + self.bias.view(n_head, -1)
 
     def transposed_per_head(self, q: Tensor) -> Tensor:  # (B, H, D) -> (B, H, C), without the bias
@@ -164,7 +189,7 @@ class LinearPart:
         u = _heads_matmul(q, _by_head(self.weight, n_head).transpose(1, 2))
         if self.lora_a is not None and self.lora_b is not None:
             inner = _heads_matmul(q, _by_head(self.lora_b, n_head).transpose(1, 2))
-            u = u + self.alpha * (inner @ self.lora_a.t())
+            u = u + self.lora_factor * (inner @ self.lora_a.t())
         return u
 
 
@@ -342,9 +367,12 @@ class Classifier(nn.Module):
         """The blocks that it has, the lowest first."""
         return [block for block in self.h.values() if isinstance(block, Block)]
 
-    def linear_layers(self) -> list[Linear]:
-        """Every linear layer, in the order in which the reference draws LoRA's matrices: the head last."""
-        layers: list[Linear] = []
+    def linear_layers(self) -> list[tuple[Linear, tuple[str, ...]]]:
+        """Every linear layer with the names of its groups, in the order in which LoRA's matrices are drawn."""
+        layers: list[tuple[Linear, tuple[str, ...]]] = []
         for block in self.blocks:
-            layers += [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
-        return [*layers, self.head]
+            for name, groups in BLOCK_LAYERS.items():
+                layer = block.get_submodule(name)
+                assert isinstance(layer, Linear)
+                layers.append((layer, groups))
+        return [*layers, (self.head, ("head",))]
