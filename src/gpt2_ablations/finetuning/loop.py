@@ -59,9 +59,10 @@ class Finetuning:
         self._best_score = torch.full((3,), -math.inf, dtype=torch.float64)
         self._best: dict[str, Tensor] = {}
         self.order = LoaderOrder(seed)
-        # With features a whole update fits easily; without them, accumulation is there to save memory.
-        whole_update = experiment.batch_size * experiment.accumulation_steps
-        default = experiment.batch_size if classifier.first_block is None else whole_update
+        # Where a whole update does not fit easily, accumulation is there to save memory.
+        n_layer = (classifier.first_block or 0) + len(classifier.h)
+        batches = experiment.accumulation_steps if experiment.takes_whole_updates(n_layer) else 1
+        default = experiment.batch_size * batches
         self.sizes = ComputeSizes(device, micro_batch_size or default, EVALUATION_TOKENS)
         self.sizes.on_halving.append(self.optimizer.zero_grad)
         self.compute_update = choose_updates(

@@ -9,7 +9,7 @@ from ..common.markdown import markdown_table
 from ..runs.finished_runs import Run, Runs, notes
 from ..settings.constants import NO_IGNORE_INDEX, Split
 from ..settings.experiment import OPTIONS, Experiment
-from ..settings.labels import display_name
+from ..settings.labels import changes_without_column, display_name
 from ..settings.models import ModelConfig
 from .wording import MISSING, format_accuracy, rows_named
 
@@ -17,7 +17,7 @@ ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val"
 
 
 def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig]) -> str:
-    """The table as markdown. Below it are the notes of the runs and any precision other than float32.
+    """The table as markdown. Below it are the notes of the runs, and the options that no column shows.
 
     Args:
         runs: as `read_runs` returns them; a row without runs shows `–`.
@@ -26,6 +26,9 @@ def table_markdown(experiments: Mapping[str, Experiment], runs: Runs, models: Ma
     rows = [[row, *_cells(experiment, runs.get(row, []), models).values()] for row, experiment in experiments.items()]
     headers = ["", *_cells(next(iter(experiments.values())), [], models)]
     parts = [markdown_table(headers, rows, first_width=4), *_remarks(runs)]
+    for row, experiment in experiments.items():
+        if words := changes_without_column(experiment, models):
+            parts.append(f"Row {row}: {words}.")
     return "\n\n".join(parts) + "\n"
 
 

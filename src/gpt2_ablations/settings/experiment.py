@@ -262,6 +262,11 @@ class Experiment:
             trained = int(match[1])
         return None if trained is None else n_layer - trained
 
+    def takes_whole_updates(self, n_layer: int) -> bool:
+        """Whether all batches of an update fit one pass: with features and few blocks they take little memory."""
+        frozen = self.n_frozen_blocks(n_layer)
+        return frozen is not None and n_layer - frozen <= 2
+
     @property
     def lora_factor(self) -> float:
         """The factor of LoRA's product A B."""
