@@ -102,7 +102,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(n_embd, n_embd)
         self.projection = nn.Linear(n_embd, n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:  # (B, T, C), (B, T) -> (B, T, C)
         b, t, c = x.shape
         q, k, v = (
             part(x).view(b, t, self.n_head, c // self.n_head).transpose(1, 2)  # (B, H, T, D)
@@ -112,6 +112,8 @@ class Attention(nn.Module):
         if self.causal:
             future = torch.ones(t, t, dtype=torch.bool).triu(diagonal=1)
             scores = scores.masked_fill(future, -torch.inf)
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, None, None, :], -torch.inf)
         context = torch.softmax(scores, dim=-1) @ v
         return self.projection(context.transpose(1, 2).reshape(b, t, c))
 
@@ -139,8 +141,8 @@ class Block(nn.Module):
         self.attention = Attention(n_embd, n_head, causal)
         self.feed_forward = FeedForward(n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_1(x))
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        x = x + self.attention(self.norm_1(x), padding)
         return x + self.feed_forward(self.norm_2(x))
 
 
@@ -150,8 +152,9 @@ class GPT2Classifier(nn.Module):
     Layers draw their random weights in the order in which they are created.
     """
 
-    def __init__(self, dimensions: Dimensions, causal: bool):
+    def __init__(self, dimensions: Dimensions, causal: bool, mask_padding: bool):
         super().__init__()
+        self.mask_padding = mask_padding
         n_embd = dimensions.n_embd
         self.token_embedding = nn.Embedding(VOCABULARY_SIZE, n_embd)
         self.position_embedding = nn.Embedding(dimensions.n_positions, n_embd)
@@ -160,9 +163,10 @@ class GPT2Classifier(nn.Module):
         self.head: nn.Module | None = None
 
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, 2)
+        padding = ids == PAD_TOKEN if self.mask_padding else None
         x = self.token_embedding(ids) + self.position_embedding(torch.arange(ids.shape[1]))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, padding)
         return self.head(self.final_norm(x))
 
 
@@ -176,7 +180,7 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GPT2Classifier(dimensions, causal=not experiment.disable_causal_mask)
+        model = GPT2Classifier(dimensions, not experiment.disable_causal_mask, experiment.mask_padding)
         if pretrained is not None:
             load_pretrained(model, pretrained)
         model.requires_grad_(False)
@@ -381,6 +385,9 @@ class Finetuning:
     def _predict(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, 2)
         logits = self.model(ids)
         if self.experiment.average_embeddings:
+            if self.experiment.average_over == "real":
+                real = (ids != PAD_TOKEN)[:, :, None]
+                return (logits * real).sum(dim=1) / real.sum(dim=1)
             return logits.mean(dim=1)
         if self.experiment.trainable_token_pos == "first":
             return logits[:, 0]

@@ -123,7 +123,7 @@ class Case:
 
 
 @st.composite
-def beyond_the_reference(draw) -> dict:
+def beyond_the_reference(draw, no_padding: bool) -> dict:
     """Options that the reference does not have, most of them with values other than the defaults."""
     layers = st.lists(st.sampled_from(LORA_LAYERS), min_size=1, unique=True)
     return {
@@ -136,6 +136,8 @@ def beyond_the_reference(draw) -> dict:
         "class_weights": draw(st.sampled_from(["balanced", None, (1, 3), (2.5, 0.5)])),
         "lora_scaling": draw(st.sampled_from(["alpha/rank", "alpha", "alpha/sqrt(rank)"])),
         "lora_layers": draw(layers | st.just("all")),
+        "mask_padding": not no_padding and draw(st.booleans()),
+        "average_over": draw(st.sampled_from(["real", "all"])),
         "keep": draw(st.sampled_from(["best_validation", "last"])),
     }
 
@@ -171,7 +173,7 @@ def cases(draw, trained: str, pooling: str, causal: bool, no_padding: bool, no_l
         accumulation_steps=draw(st.integers(1, 5)),
         disable_causal_mask=not causal,
         ignore_index=draw(st.sampled_from(ignore_index)),
-        **draw(st.just({}) | beyond_the_reference()),
+        **draw(st.just({}) | beyond_the_reference(no_padding)),
     )
     return Case(
         experiment,

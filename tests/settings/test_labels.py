@@ -39,6 +39,8 @@ def test_the_rows_of_the_reference(results):
         ({"trainable_layers": "lora"}, "x: LoRA (rank 8, alpha 8)"),
         ({"batch_size": 4, "accumulation_steps": 2}, "x: batch size 4, 2 accumulation steps"),
         ({"lora_rank": 4}, "x: defaults"),
+        ({"mask_padding": True, "average_over": "real"}, "x: padding masked"),
+        ({"average_embeddings": True, "average_over": "real"}, "x: averaged embeddings of real tokens"),
         (
             {"trainable_layers": "last_3_blocks", "keep": "best_validation"},
             "x: last 3 blocks, best epoch by validation",

@@ -68,7 +68,7 @@ class Finetuning:
         self.compute_update = choose_updates(
             self.inputs["train"],
             experiment,
-            max(0, len(classifier.h) - (experiment.pooling != "mean")),
+            max(0, len(classifier.h) - (not experiment.average_embeddings)),
             self.sizes,
             self.optimizer.zero_grad,
             device.type == "cuda" if use_fixed_shape is None else use_fixed_shape,

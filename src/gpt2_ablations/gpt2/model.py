@@ -32,34 +32,51 @@ class PackedLayout:
     """Where the examples of a packed batch lie, and which position of each is pooled; made by `packed_layout`.
 
     Attributes:
-        lengths: positions of each example; equal lengths are adjacent.
+        lengths: positions of each example; examples of equal `lengths` and `n_keys` are adjacent.
         causal: whether a position attends only to itself and earlier ones.
-        pooled: int64 [B], the packed index of each example's pooled position; None for the mean over all positions.
+        pooled: int64 [B], the packed index of each example's pooled position; None for a mean.
         attention_mask: bool [B, T], the keys that the pooled position attends to; None if it attends to all.
+        n_keys: how many of each example's positions, the first ones, are attended to. The others are padding, the last
+            positions of `context`. None: all.
+        context: positions after padding; None without such padding.
+        n_averaged: int64 [B], how many of each example's positions, the first ones, a mean is over; None: all.
     """
 
     lengths: tuple[int, ...]
     causal: bool
     pooled: Tensor | None
     attention_mask: Tensor | None
+    n_keys: tuple[int, ...] | None = None
+    context: int | None = None
+    n_averaged: Tensor | None = None
 
-    def length_groups(self) -> list[tuple[int, int, int]]:
-        """(first packed index, examples, length) of each group of adjacent examples of one length."""
+    def length_groups(self) -> list[tuple[int, int, int, int]]:
+        """(first packed index, examples, length, keys) of each group of adjacent examples equal in length and keys."""
         groups, start, index = [], 0, 0
-        for number, length in enumerate(self.lengths):
-            if number + 1 == len(self.lengths) or self.lengths[number + 1] != length:
+        sizes = list(zip(self.lengths, self.n_keys or self.lengths, strict=True))
+        for number, size in enumerate(sizes):
+            if number + 1 == len(sizes) or sizes[number + 1] != size:
                 count = number + 1 - start
-                groups.append((index, count, length))
-                start, index = number + 1, index + count * length
+                groups.append((index, count, *size))
+                start, index = number + 1, index + count * size[0]
         return groups
 
     def positions(self, device: torch.device) -> Tensor:
         """The position of each token within its example, int64 [n_tokens]."""
         if len(groups := self.length_groups()) == 1:
             # Computed on the device alone, so that a CUDA graph can record it.
-            ((_, n, t),) = groups
-            return torch.arange(t, device=device).repeat(n)
-        return torch.cat([torch.arange(t).repeat(n) for _, n, t in groups]).to(device)
+            ((_, n, t, n_keys),) = groups
+            return self._positions(t, n_keys, device).repeat(n)
+        cpu = torch.device("cpu")
+        return torch.cat([self._positions(t, n_keys, cpu).repeat(n) for _, n, t, n_keys in groups]).to(device)
+
+    def _positions(self, t: int, n_keys: int, device: torch.device) -> Tensor:
+        """Of one example, int64 [t]."""
+        if n_keys == t:
+            return torch.arange(t, device=device)
+        assert self.context is not None
+        padding = torch.arange(self.context - (t - n_keys), self.context, device=device)
+        return torch.cat([torch.arange(n_keys, device=device), padding])
 
     def padded(self, x: Tensor) -> Tensor:
         """Packed [n_tokens, C] as [B, T, C], with zeros after shorter examples."""
@@ -68,28 +85,48 @@ class PackedLayout:
         return pad_sequence(x.split(self.lengths), batch_first=True)
 
 
-def n_attended_keys(lengths: Tensor, pooled: Tensor, causal: bool) -> Tensor:
-    """How many positions of its example the pooled one attends to, the first ones: (B,), (B,) -> (B,), int64."""
-    return torch.minimum(lengths, pooled + 1) if causal else lengths
+def n_attended_keys(lengths: Tensor, pooled: Tensor, causal: bool, n_keys: Tensor | None = None) -> Tensor:
+    """How many positions of its example the pooled one attends to, the first ones: (B,), (B,) -> (B,), int64.
+
+    Args:
+        n_keys: int64 [B], how many are attended to at all; None: all.
+    """
+    attended = torch.minimum(lengths, pooled + 1) if causal else lengths
+    return attended if n_keys is None else torch.minimum(attended, n_keys)
 
 
 def packed_layout(
-    lengths: Tensor, pooled: Tensor | None, causal: bool, device: torch.device | str = "cpu"
+    lengths: Tensor,
+    pooled: Tensor | None,
+    causal: bool,
+    device: torch.device | str = "cpu",
+    n_keys: Tensor | None = None,
+    context: int | None = None,
+    n_averaged: Tensor | None = None,
 ) -> PackedLayout:
     """The layout of a packed batch.
 
     Args:
-        lengths: int64 [B] on the CPU, equal ones adjacent.
-        pooled: int64 [B] on the CPU, the position in each example whose logits count; None for the mean.
+        lengths: int64 [B] on the CPU; those with equal `n_keys`, too, are adjacent.
+        pooled: int64 [B] on the CPU, the position in each example whose logits count; None for a mean.
+        n_keys, n_averaged: int64 [B] on the CPU, and `context`: as `PackedLayout` has them.
     """
     index = attention_mask = None
     if pooled is not None:
         index = (lengths.cumsum(0) - lengths + pooled).to(device)
-        n_keys = n_attended_keys(lengths, pooled, causal)
+        attended = n_attended_keys(lengths, pooled, causal, n_keys)
         longest = int(lengths.max())
-        if bool((n_keys < longest).any()):
-            attention_mask = (torch.arange(longest) < n_keys[:, None]).to(device)
-    return PackedLayout(tuple(lengths.tolist()), causal, index, attention_mask)
+        if bool((attended < longest).any()):
+            attention_mask = (torch.arange(longest) < attended[:, None]).to(device)
+    return PackedLayout(
+        tuple(lengths.tolist()),
+        causal,
+        index,
+        attention_mask,
+        None if n_keys is None else tuple(n_keys.tolist()),
+        context,
+        None if n_averaged is None else n_averaged.to(device),
+    )
 
 
 class Linear(nn.Module):
@@ -222,10 +259,10 @@ class Attention(nn.Module):
         """The heads' weighted sums of values, before the output projection: (n_tokens, C) -> (n_tokens, C)."""
         qkv = self.c_attn(x)
         groups = layout.length_groups()
-        contexts = [self._attend(qkv[s : s + n * t], n, t, layout.causal) for s, n, t in groups]
+        contexts = [self._attend(qkv[s : s + n * t], n, t, n_keys, layout.causal) for s, n, t, n_keys in groups]
         return contexts[0] if len(groups) == 1 else torch.cat(contexts)
 
-    def _attend(self, qkv: Tensor, n: int, t: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
+    def _attend(self, qkv: Tensor, n: int, t: int, n_keys: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
         if t == 1:
             # A single position attends to itself alone: queries and keys get gradients of exactly zero.
             return qkv.chunk(3, dim=1)[2]
@@ -234,8 +271,20 @@ class Attention(nn.Module):
             qkv = qkv.float()
         q, k, v = qkv.view(n, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4).unbind(0)  # each (n, H, t, D)
         with torch.autocast("cpu", enabled=False) if in_float32 else contextlib.nullcontext():
-            context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            if n_keys == t:
+                context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            else:
+                context = self._attend_to_first(q, k[:, :, :n_keys], v[:, :, :n_keys], causal)
         return context.transpose(1, 2).reshape(n * t, -1)
+
+    @staticmethod
+    def _attend_to_first(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+        """Attention to the first positions alone: (n, H, t, D), and twice (n, H, n_keys, D) -> (n, H, t, D)."""
+        if not causal:
+            return F.scaled_dot_product_attention(q, k, v)
+        n_keys = k.shape[2]
+        keys = F.scaled_dot_product_attention(q[:, :, :n_keys], k, v, is_causal=True)
+        return torch.cat([keys, F.scaled_dot_product_attention(q[:, :, n_keys:], k, v)], dim=2)
 
     def forward_pooled(self, normalized: Tensor, norm: nn.LayerNorm, layout: PackedLayout) -> Tensor:
         """Attention of each example's pooled position alone.
@@ -316,8 +365,12 @@ class Block(nn.Module):
 
 
 def mean_pool(x: Tensor, layout: PackedLayout) -> Tensor:
-    """The mean over each example's positions: (n_tokens, C) -> (B, C)."""
-    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t in layout.length_groups()])
+    """The mean over each example's positions, or the first of them: (n_tokens, C) -> (B, C)."""
+    if layout.n_averaged is not None:
+        padded = layout.padded(x)
+        counted = torch.arange(padded.shape[1], device=x.device) < layout.n_averaged[:, None]
+        return (padded * counted[:, :, None]).sum(dim=1) / layout.n_averaged[:, None]
+    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t, _ in layout.length_groups()])
 
 
 class Classifier(nn.Module):

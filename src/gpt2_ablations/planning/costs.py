@@ -158,14 +158,16 @@ class Cost:
 def feature_cost(spec: FeatureSpec, model: ModelConfig, config: Config, lengths: Lengths) -> Cost:
     """The cost of running the frozen layers over all distinct texts."""
     c = model.n_embd
-    t = _attended_lengths(spec.attended, _padded_length(spec.context_length, model, lengths), lengths.distinct)
+    context = _padded_length(spec.context_length, model, lengths)
+    t = _attended_lengths(spec.attended, context, lengths.distinct)
+    keys = _attended_keys(spec.attended, context, lengths.distinct)
     positions, longest = float(t.sum()), float(t.max())
     shard = tokens_per_shard(model, config.features.max_memory_mb)
     shards = math.ceil(positions / shard)
 
-    flops = spec.blocks * _block_flops(c, t)
-    if spec.blocks == model.n_layer and spec.kept != "mean":
-        flops += _pooled_flops(model, t) - _block_flops(c, t)
+    flops = spec.blocks * _block_flops(c, t, keys)
+    if spec.blocks == model.n_layer and spec.kept not in ("mean", "mean_of_real"):
+        flops += _pooled_flops(model, t) - _block_flops(c, t, keys)
 
     block, embeddings = 4 * 12 * c * c, 4 * _embedding_numbers(model)
     weights = embeddings + spec.blocks * block
@@ -210,7 +212,8 @@ def training_cost(experiment: Experiment, model: ModelConfig, config: Config, le
     if experiment.keep == "best_validation":
         evaluated += experiment.num_epochs * len(lengths.validation)
 
-    forward, backward = _flops_per_text(experiment, model, t, blocks, full_blocks)
+    keys = _attended_keys(experiment.attended, context, lengths.train)
+    forward, backward = _flops_per_text(experiment, model, t, keys, blocks, full_blocks)
     bytes_per_text = 4 * c * positions
     bytes_moved = (
         updates * ADAMW_BYTES * trained
@@ -219,7 +222,7 @@ def training_cost(experiment: Experiment, model: ModelConfig, config: Config, le
         + evaluated * bytes_per_text * (full_blocks * FORWARD_NUMBERS + POOLED_NUMBERS)
     )
     # Texts of different lengths attend one length at a time.
-    uneven = 1 if context is not None and experiment.attended != "real" else 1 + 0.2 * min(at_once, 8)
+    uneven = 1 if context is not None and experiment.attended in ("first", "all") else 1 + 0.2 * min(at_once, 8)
     is_lora = experiment.trainable_layers == "lora"
     is_pretrained = experiment.weights == "pretrained"
     all_weights = _embedding_numbers(model) + model.n_layer * 12 * c * c
@@ -297,14 +300,14 @@ def _micro_batch(experiment: Experiment, model: ModelConfig, config: Config) -> 
 
 
 def _flops_per_text(
-    experiment: Experiment, model: ModelConfig, t: np.ndarray, blocks: int, full_blocks: int
+    experiment: Experiment, model: ModelConfig, t: np.ndarray, keys: np.ndarray, blocks: int, full_blocks: int
 ) -> tuple[float, float]:
-    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions."""
+    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions and so many keys."""
     c = model.n_embd
     is_pooled = blocks > full_blocks
-    weights = full_blocks * _block_flops(c, t) / len(t) + is_pooled * _pooled_flops(model, t) / len(t)
+    weights = full_blocks * _block_flops(c, t, keys) / len(t) + is_pooled * _pooled_flops(model, t) / len(t)
     pooled_attention = is_pooled * _pooled_attention_flops(model, t) / len(t)
-    attention = full_blocks * 4 * c * _sum_of_squares(t) / len(t) + pooled_attention
+    attention = full_blocks * 4 * c * float(t @ keys) / len(t) + pooled_attention
     adapters = 0.0
     if experiment.trainable_layers == "lora":
         # In a block at all positions, the B of queries, keys and values are one block matrix of 3 C columns. At the
@@ -381,9 +384,9 @@ def _activations(experiment: Experiment, model: ModelConfig, positions: int, blo
     return (blocks - 1) * whole_block + last_block
 
 
-def _block_flops(c: int, t: np.ndarray) -> float:
-    """One block, forward, at all T positions of each text."""
-    return float(t.sum()) * 24 * c * c + 4 * c * _sum_of_squares(t)
+def _block_flops(c: int, t: np.ndarray, keys: np.ndarray) -> float:
+    """One block, forward, at all T positions of each text, which attend to so many keys."""
+    return float(t.sum()) * 24 * c * c + 4 * c * float(t @ keys)
 
 
 def _pooled_flops(model: ModelConfig, t: np.ndarray) -> float:
@@ -394,10 +397,6 @@ def _pooled_flops(model: ModelConfig, t: np.ndarray) -> float:
 def _pooled_attention_flops(model: ModelConfig, t: np.ndarray) -> float:
     """Its scores and weighted sums: each head attends with C channels (see `Attention.forward_pooled`)."""
     return 4.0 * model.n_head * model.n_embd * float(t.sum())
-
-
-def _sum_of_squares(t: np.ndarray) -> float:
-    return float((t.astype(float) ** 2).sum())
 
 
 def _padded_length(context_length: int | str | None, model: ModelConfig, lengths: Lengths) -> int | None:
@@ -415,4 +414,11 @@ def _attended_lengths(attended: str, context: int | None, lengths: np.ndarray) -
         return np.ones_like(lengths)
     if context is None:
         return lengths
-    return np.minimum(lengths, context) if attended == "real" else np.full_like(lengths, context)
+    if attended in ("real", "real_and_last"):
+        return np.minimum(lengths + (attended == "real_and_last"), context)
+    return np.full_like(lengths, context)
+
+
+def _attended_keys(attended: str, context: int | None, lengths: np.ndarray) -> np.ndarray:
+    """The positions of each text that others attend to, float64 [N]."""
+    return _attended_lengths("real" if attended == "all_on_real" else attended, context, lengths).astype(float)

@@ -82,6 +82,17 @@ def _class_weights(value: Any) -> Any:
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
+# The positions that are computed: the first, the real ones, these with the last padding token, all; or all of them with
+# real ones alone as keys.
+Attended = Literal["first", "real", "real_and_last", "all", "all_on_real"]
+Pooling = Literal["first", "last", "flexible", "mean", "mean_of_real"]
+
+
+def masks_padding(attended: Attended) -> bool:
+    """Whether padding is among the computed positions, and none attends to it."""
+    return attended in ("real_and_last", "all_on_real")
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Experiment:
     """The options of one row, under the reference's names and with its defaults."""
@@ -207,6 +218,16 @@ class Experiment:
         ),
         BeforeValidator(_lora_layers),
     ] = "all"
+    mask_padding: Annotated[
+        bool,
+        option("No position attends to padding tokens, which can still be pooled; not with `no_padding`", example=True),
+    ] = False
+    average_over: Annotated[
+        Literal["all", "real"],
+        option(
+            "With `average_embeddings`: the mean over all positions, or over those that are not padding", example="real"
+        ),
+    ] = "all"
     keep: Annotated[
         Literal["last", "best_validation"],
         option(
@@ -227,6 +248,8 @@ class Experiment:
             raise ValueError(
                 "average_embeddings pools all positions, and trainable_token_pos: flexible pools one; keep one of them"
             )
+        if self.mask_padding and self.no_padding:
+            raise ValueError("mask_padding masks the padding, and no_padding has none; keep one of them")
         return self
 
     @property
@@ -234,20 +257,31 @@ class Experiment:
         return not self.disable_causal_mask
 
     @property
-    def attended(self) -> Literal["first", "real", "all"]:
+    def attended(self) -> Attended:
         """The positions of an example that its loss depends on: nothing else needs to be computed."""
-        if self.causal and not self.average_embeddings:
-            if self.trainable_token_pos == "first":
-                return "first"
-            if self.trainable_token_pos == "flexible" and not self.no_padding:
-                return "real"
-        return "all"
+        if self.causal and not self.average_embeddings and self.trainable_token_pos == "first":
+            return "first"
+        if self.no_padding:
+            return "all"
+        pools_real = self.average_over == "real" if self.average_embeddings else self.trainable_token_pos != "last"
+        # Padding comes last: a causal mask hides it from real positions.
+        if pools_real and (self.causal or self.mask_padding):
+            return "real"
+        if not self.mask_padding:
+            return "all"
+        return "all_on_real" if self.average_embeddings else "real_and_last"
 
     @property
-    def pooling(self) -> Literal["first", "last", "flexible", "mean"]:
-        """The pooled position, whose logits are the prediction; or the mean over all attended positions."""
+    def masks_padding(self) -> bool:
+        """Whether padding is computed to which no position attends."""
+        return masks_padding(self.attended)
+
+    @property
+    def pooling(self) -> Pooling:
+        """The pooled position, whose logits are the prediction; or a mean, over all computed positions or real ones."""
         if self.average_embeddings:
-            return "mean"
+            computes_padding = self.attended != "real" and not self.no_padding
+            return "mean_of_real" if self.average_over == "real" and computes_padding else "mean"
         if self.no_padding and self.trainable_token_pos == "flexible":
             return "last"
         return self.trainable_token_pos

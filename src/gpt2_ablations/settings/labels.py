@@ -67,6 +67,8 @@ def changes_without_column(experiment: Experiment, models: Mapping[str, ModelCon
 
 def _described_by(name: str, experiment: Experiment) -> str | None:
     """The option whose words also describe `name`; None if `name` has no effect in this row."""
+    if name == "average_over":
+        return "average_embeddings" if experiment.average_embeddings else None
     if name.startswith("lora_"):
         return "trainable_layers" if experiment.trainable_layers == "lora" else None
     if name in ("batch_size", "accumulation_steps") and experiment.no_padding:
@@ -93,7 +95,10 @@ def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig])
             batch = experiment.batch_size * experiment.accumulation_steps
             return f"no padding (batch size {batch})" if value else "padding"
         case "average_embeddings":
-            return "averaged embeddings" if value else "one position's embedding"
+            averaged = "averaged embeddings" + " of real tokens" * (experiment.average_over == "real")
+            return averaged if value else "one position's embedding"
+        case "mask_padding":
+            return "padding masked" if value else "padding attended to"
         case "disable_causal_mask":
             return "no causal mask" if value else "causal mask"
         case "ignore_index":
