@@ -119,7 +119,7 @@ def _norm_bias_of(head: Tensor, bias: Tensor) -> Tensor:  # (2, C), (2,) -> (C,)
 def _config(saved: SavedModel) -> dict:
     model, labels = saved.model, dict(enumerate(saved.labels))
     experiment = saved.experiment
-    padded = saved.context is not None and experiment.attended == "all"
+    padded = saved.context is not None and experiment.computes_padding
     pools_last_token = experiment.causal and experiment.attended != "first" and not padded
     return {
         "architectures": ["GPT2ForSequenceClassification"],

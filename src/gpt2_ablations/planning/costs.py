@@ -302,7 +302,7 @@ def _micro_batch(experiment: Experiment, model: ModelConfig, config: Config) -> 
 def _flops_per_text(
     experiment: Experiment, model: ModelConfig, t: np.ndarray, keys: np.ndarray, blocks: int, full_blocks: int
 ) -> tuple[float, float]:
-    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions, `keys` attended to."""
+    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions and their keys."""
     c = model.n_embd
     is_pooled = blocks > full_blocks
     weights = full_blocks * _block_flops(c, t, keys) / len(t) + is_pooled * _pooled_flops(model, t) / len(t)

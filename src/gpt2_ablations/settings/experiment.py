@@ -272,6 +272,11 @@ class Experiment:
         return "all_on_real" if self.average_embeddings else "real_and_last"
 
     @property
+    def computes_padding(self) -> bool:
+        """Whether the padding of an example, if there is any, is among the computed positions."""
+        return self.attended not in ("first", "real")
+
+    @property
     def masks_padding(self) -> bool:
         """Whether padding is computed to which no position attends."""
         return masks_padding(self.attended)
@@ -280,8 +285,8 @@ class Experiment:
     def pooling(self) -> Pooling:
         """The pooled position, whose logits are the prediction; or a mean, over all computed positions or real ones."""
         if self.average_embeddings:
-            computes_padding = self.attended != "real" and not self.no_padding
-            return "mean_of_real" if self.average_over == "real" and computes_padding else "mean"
+            with_padding = self.computes_padding and not self.no_padding
+            return "mean_of_real" if self.average_over == "real" and with_padding else "mean"
         if self.no_padding and self.trainable_token_pos == "flexible":
             return "last"
         return self.trainable_token_pos
