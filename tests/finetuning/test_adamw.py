@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
 import torch
+from transformers import get_scheduler
 
-from gpt2_ablations.finetuning.adamw import AdamW
+from gpt2_ablations.finetuning.adamw import AdamW, learning_rate_factor
+from gpt2_ablations.settings.experiment import Experiment
 from tests.conftest import environment
 
 TRAINS = """
@@ -20,7 +23,7 @@ def test_it_computes_what_pytorch_s_class_computes_a_parameter_without_gradient_
     generator = torch.Generator().manual_seed(0)
     start = {name: torch.randn(5, 3, generator=generator) for name in ("used", "unused")}
     ours, theirs = ({name: p.clone().requires_grad_() for name, p in start.items()} for _ in range(2))
-    optimizer = AdamW(ours)
+    optimizer = AdamW(ours, Experiment())
     reference = torch.optim.AdamW(theirs.values(), lr=5e-5, weight_decay=0.1, foreach=False, fused=False)
     for _ in range(20):
         ours["used"].grad = torch.randn(5, 3, generator=generator)
@@ -34,6 +37,22 @@ def test_it_computes_what_pytorch_s_class_computes_a_parameter_without_gradient_
         assert not torch.equal(parameter, start[name])
         for key, tensor in optimizer.state[name].items():
             torch.testing.assert_close(tensor, reference.state[theirs[name]][key])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "theirs"), [("constant", "constant_with_warmup"), ("linear",) * 2, ("cosine",) * 2]
+)
+@pytest.mark.parametrize("warm_up", [0, 1, 7, 30, 50])
+def test_schedules_are_those_of_transformers(schedule, theirs, warm_up):
+    n_updates, rate = 30, 3e-4
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    scheduler = get_scheduler(theirs, optimizer, num_warmup_steps=warm_up, num_training_steps=n_updates)
+    experiment = Experiment(lr_schedule=schedule, warmup_steps=warm_up, learning_rate=rate)
+    for update in range(n_updates):
+        expected = optimizer.param_groups[0]["lr"]
+        assert rate * learning_rate_factor(experiment, update, n_updates) == pytest.approx(expected, rel=1e-12, abs=0)
+        optimizer.step()
+        scheduler.step()
 
 
 def test_training_does_not_import_torch_compile():

@@ -27,6 +27,8 @@ KINDS = {
     "last_layer": {"trainable_layers": "last_layer"},
     "all": {"trainable_layers": "all", "trainable_token_pos": "first"},
     "lora": {"trainable_layers": "lora", "lora_rank": 2},
+    "schedule": {"lr_schedule": "cosine", "warmup_steps": 5, "learning_rate": 0.01, "max_grad_norm": 0.1},
+    "best": {"keep": "best_validation", "learning_rate": 0.05, "class_weights": "balanced"},
     "no_padding": {"trainable_layers": "all", "no_padding": True, "batch_size": 1, "accumulation_steps": 3},
 }
 

@@ -21,7 +21,7 @@ def outputs(precision: str, length: int, lora: bool, causal: bool) -> dict[str, 
     if lora:
         block.requires_grad_(False)
         for layer in (block.attn.c_attn, block.attn.c_proj):
-            layer.add_lora(4, 4.0, generator)
+            layer.add_lora(4, 4.0, range(layer.groups), generator)
             layer.lora_b.data.normal_(0, 0.2, generator=generator)
     x = torch.randn(TEXTS * length, WIDTH, generator=generator, requires_grad=True)
     weights = torch.randn(TEXTS * length, WIDTH, generator=generator)

@@ -53,6 +53,7 @@ class Run:
     correct: dict[str, tuple[int, int]] = field(default_factory=dict)
     test_logits: Tensor | None = None
     first_gradients: dict[str, Tensor] = field(default_factory=dict)
+    kept_epoch: int | None = None
 
 
 class NoLoss(Exception):
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(n_embd, n_embd)
         self.projection = nn.Linear(n_embd, n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:  # (B, T, C), (B, T) -> (B, T, C)
         b, t, c = x.shape
         q, k, v = (
             part(x).view(b, t, self.n_head, c // self.n_head).transpose(1, 2)  # (B, H, T, D)
@@ -111,6 +112,8 @@ class Attention(nn.Module):
         if self.causal:
             future = torch.ones(t, t, dtype=torch.bool).triu(diagonal=1)
             scores = scores.masked_fill(future, -torch.inf)
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, None, None, :], -torch.inf)
         context = torch.softmax(scores, dim=-1) @ v
         return self.projection(context.transpose(1, 2).reshape(b, t, c))
 
@@ -138,8 +141,8 @@ class Block(nn.Module):
         self.attention = Attention(n_embd, n_head, causal)
         self.feed_forward = FeedForward(n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_1(x))
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        x = x + self.attention(self.norm_1(x), padding)
         return x + self.feed_forward(self.norm_2(x))
 
 
@@ -149,8 +152,9 @@ class GPT2Classifier(nn.Module):
     Layers draw their random weights in the order in which they are created.
     """
 
-    def __init__(self, dimensions: Dimensions, causal: bool):
+    def __init__(self, dimensions: Dimensions, causal: bool, mask_padding: bool):
         super().__init__()
+        self.mask_padding = mask_padding
         n_embd = dimensions.n_embd
         self.token_embedding = nn.Embedding(VOCABULARY_SIZE, n_embd)
         self.position_embedding = nn.Embedding(dimensions.n_positions, n_embd)
@@ -159,9 +163,10 @@ class GPT2Classifier(nn.Module):
         self.head: nn.Module | None = None
 
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, 2)
+        padding = ids == PAD_TOKEN if self.mask_padding else None
         x = self.token_embedding(ids) + self.position_embedding(torch.arange(ids.shape[1]))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, padding)
         return self.head(self.final_norm(x))
 
 
@@ -175,14 +180,16 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GPT2Classifier(dimensions, causal=not experiment.disable_causal_mask)
+        model = GPT2Classifier(dimensions, not experiment.disable_causal_mask, experiment.mask_padding)
         if pretrained is not None:
             load_pretrained(model, pretrained)
         model.requires_grad_(False)
 
         torch.manual_seed(seed)
         model.head = nn.Linear(dimensions.n_embd, N_CLASSES)
-        trained_blocks = {"last_block": 1, "last_two_blocks": 2}.get(experiment.trainable_layers, 0)
+        layers = experiment.trainable_layers.removeprefix("last_").split("_")
+        number = {"block": 1, "two": 2, "layer": 0, "all": 0, "lora": 0}
+        trained_blocks = number[layers[0]] if layers[0] in number else int(layers[0])
         for block in list(model.blocks)[dimensions.n_layer - trained_blocks :]:
             block.requires_grad_(True)
         if trained_blocks:
@@ -190,20 +197,27 @@ def build_model(
         if experiment.trainable_layers == "all":
             model.requires_grad_(True)
         if experiment.trainable_layers == "lora":
-            add_lora(model, experiment.lora_rank, experiment.lora_alpha)
+            add_lora(model, experiment)
     return model
 
 
-def add_lora(model: GPT2Classifier, rank: int, alpha: float) -> None:
-    """Wrap every linear layer, the head last."""
+def add_lora(model: GPT2Classifier, experiment: Experiment) -> None:
+    """Wrap the linear layers that the row adapts, the head last."""
+    rank, alpha = experiment.lora_rank, experiment.lora_alpha
+    factor = {"alpha": alpha, "alpha/rank": alpha / rank, "alpha/sqrt(rank)": alpha / math.sqrt(rank)}
+    wanted = experiment.lora_layers
+
+    def wrap(module: nn.Module, name: str, option: str) -> None:
+        if wanted == "all" or option in wanted:
+            setattr(module, name, LoRALinear(getattr(module, name), rank, factor[experiment.lora_scaling]))
+
     for block in model.blocks:
-        for part, names in (
-            (block.attention, ("query", "key", "value", "projection")),
-            (block.feed_forward, ("inward", "outward")),
-        ):
-            for name in names:
-                setattr(part, name, LoRALinear(getattr(part, name), rank, alpha))
-    model.head = LoRALinear(model.head, rank, alpha)
+        for name in ("query", "key", "value"):
+            wrap(block.attention, name, name)
+        wrap(block.attention, "projection", "attention_output")
+        wrap(block.feed_forward, "inward", "mlp_in")
+        wrap(block.feed_forward, "outward", "mlp_out")
+    wrap(model, "head", "head")
 
 
 @torch.no_grad()
@@ -275,8 +289,38 @@ class Finetuning:
             for split in ("train", "validation", "test")
         }
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=5e-5, weight_decay=0.1, foreach=False, fused=False)
+        self.optimizer = torch.optim.AdamW(
+            self.trained.values(),
+            lr=experiment.learning_rate,
+            weight_decay=experiment.weight_decay,
+            foreach=False,
+            fused=False,
+        )
+        n_updates = experiment.num_epochs * math.ceil(len(self.loaders["train"]) / experiment.accumulation_steps)
+        warm_up = experiment.warmup_steps
+
+        def factor(update: int) -> float:
+            if update < warm_up:
+                return update / warm_up
+            fraction = (update - warm_up) / max(1, n_updates - warm_up)
+            falling = {"constant": 1.0, "linear": 1 - fraction, "cosine": (1 + math.cos(math.pi * fraction)) / 2}
+            return falling[experiment.lr_schedule]
+
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.criterion = self._criterion(data["train"].labels)
         self.run = Run()
+
+    def _criterion(self, labels: list[int]) -> nn.CrossEntropyLoss:
+        """The training loss."""
+        experiment, weights = self.experiment, self.experiment.class_weights
+        if weights == "balanced":
+            counts = [max(1, labels.count(label)) for label in range(N_CLASSES)]
+            weights = [len(labels) / (N_CLASSES * count) for count in counts]
+        return nn.CrossEntropyLoss(
+            weight=None if weights is None else torch.tensor(weights, dtype=torch.get_default_dtype()),
+            ignore_index=experiment.ignore_index,
+            label_smoothing=experiment.label_smoothing,
+        )
 
     def finetune(self, seed: int) -> Run:
         """Train all epochs, then evaluate the three splits.
@@ -286,8 +330,12 @@ class Finetuning:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for _ in range(self.experiment.num_epochs):
+            for epoch in range(1, self.experiment.num_epochs + 1):
                 self._train_epoch()
+                if self.experiment.keep == "best_validation":
+                    self._keep(epoch)
+            if self.experiment.keep == "best_validation":
+                self.model.load_state_dict(self.kept)
             for split, loader in self.loaders.items():
                 self.run.correct[split] = self._count_correct(loader)
             with torch.no_grad():
@@ -298,7 +346,8 @@ class Finetuning:
         loader = self.loaders["train"]
         for number, (ids, labels) in enumerate(loader, start=1):
             step = len(self.run.batch_losses)
-            loss = self._loss(ids, labels, step)
+            self._loss(ids, labels, step)  # stops where no label counts
+            loss = self.criterion(self._predict(ids), labels)
             self.run.batch_losses.append(loss.item())
             (loss / self.experiment.accumulation_steps).backward()
             if number % self.experiment.accumulation_steps == 0 or number == len(loader):
@@ -314,12 +363,31 @@ class Finetuning:
         assert all(gradient is not None for gradient in gradients.values())
         if not self.run.first_gradients:
             self.run.first_gradients = {name: gradient.clone() for name, gradient in gradients.items()}
+        if self.experiment.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained.values(), self.experiment.max_grad_norm)
         self.optimizer.step()
+        self.scheduler.step()
         self.optimizer.zero_grad()
+
+    @torch.no_grad()
+    def _keep(self, epoch: int) -> None:
+        """Keep the parameters if they classify the validation split better than those of all earlier epochs."""
+        dataset = self.loaders["validation"].dataset
+        logits = torch.cat([self._predict(ids[None]) for ids, _ in dataset])
+        labels = torch.tensor([label for _, label in dataset])
+        accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+        loss = float(F.cross_entropy(logits, labels, ignore_index=self.experiment.ignore_index))
+        score = (accuracy, -loss if math.isfinite(loss) else -math.inf)
+        if self.run.kept_epoch is None or score > self.best:
+            self.best, self.run.kept_epoch = score, epoch
+            self.kept = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def _predict(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, 2)
         logits = self.model(ids)
         if self.experiment.average_embeddings:
+            if self.experiment.average_over == "real":
+                real = (ids != PAD_TOKEN)[:, :, None]
+                return (logits * real).sum(dim=1) / real.sum(dim=1)
             return logits.mean(dim=1)
         if self.experiment.trainable_token_pos == "first":
             return logits[:, 0]

@@ -31,7 +31,7 @@ from gpt2_ablations.gpt2.weight_files import block_shapes, weight_shapes
 from gpt2_ablations.gpt2.weights import RandomWeights
 from gpt2_ablations.runs.result import Result
 from gpt2_ablations.settings import feature_spec as feature_spec_module
-from gpt2_ablations.settings.experiment import Experiment
+from gpt2_ablations.settings.experiment import LORA_LAYERS, Experiment
 from gpt2_ablations.settings.feature_spec import feature_spec
 from gpt2_ablations.settings.models import ModelConfig
 from tests.device import DEVICE
@@ -40,12 +40,12 @@ from tests.oracle import plain
 SPLITS = ("train", "validation", "test")
 TOLERANCE = 1e-9
 
-TRAINED = ("last_layer", "last_block", "last_two_blocks", "all", "lora")
+TRAINED = ("last_layer", "last_block", "last_two_blocks", "last_3_blocks", "all", "lora")
 POOLING = ("first", "last", "flexible", "mean")
 OPTIONS = (TRAINED, POOLING, ("causal", "no_mask"), ("padding", "no_padding"))
 
-# Examples for each of the 80 combinations of trained layers, pooling, mask and padding, as they are drawn: a mistake
-# may fail all 80, and to shrink each would take hours. HYPOTHESIS_PROFILE=thorough draws others each time, 560 in all,
+# Examples for each of the 96 combinations of trained layers, pooling, mask and padding, as they are drawn: a mistake
+# may fail all 96, and to shrink each would take hours. HYPOTHESIS_PROFILE=thorough draws others each time, 672 in all,
 # and shrinks what fails.
 QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("normal", max_examples=2, derandomize=True, database=None, phases=[Phase.generate], **QUIET)
@@ -123,12 +123,33 @@ class Case:
 
 
 @st.composite
+def beyond_the_reference(draw, no_padding: bool) -> dict:
+    """Options that the reference does not have, most of them with values other than the defaults."""
+    layers = st.lists(st.sampled_from(LORA_LAYERS), min_size=1, unique=True)
+    return {
+        "learning_rate": draw(st.sampled_from([1e-3, 5e-5, 0.1])),
+        "weight_decay": draw(st.sampled_from([0.1, 0, 0.5])),
+        "lr_schedule": draw(st.sampled_from(["cosine", "linear", "constant"])),
+        "warmup_steps": draw(st.sampled_from([0, 1, 3, 1000])),
+        "max_grad_norm": draw(st.sampled_from([0.05, None, 1.0])),
+        "label_smoothing": draw(st.sampled_from([0.1, 0, 1])),
+        "class_weights": draw(st.sampled_from(["balanced", None, (1, 3), (2.5, 0.5)])),
+        "lora_scaling": draw(st.sampled_from(["alpha/rank", "alpha", "alpha/sqrt(rank)"])),
+        "lora_layers": draw(layers | st.just("all")),
+        "mask_padding": not no_padding and draw(st.booleans()),
+        "average_over": draw(st.sampled_from(["real", "all"])),
+        "keep": draw(st.sampled_from(["best_validation", "last"])),
+    }
+
+
+@st.composite
 def cases(draw, trained: str, pooling: str, causal: bool, no_padding: bool, no_loss: bool = False) -> Case:
     """Any valid combination of the other options; the simplest case that is drawn is not trivial.
 
     no_loss: with a batch whose labels are all ignored, very likely; very unlikely otherwise.
     """
-    n_layer = draw(st.sampled_from([2, 3, 4] if trained == "last_two_blocks" else [2, 1, 3, 4]))
+    layers = {"last_two_blocks": [2, 3, 4], "last_3_blocks": [3, 4]}
+    n_layer = draw(st.sampled_from(layers.get(trained, [2, 1, 3, 4])))
     n_head = draw(st.sampled_from([2, 1, 3, 4]))
     n_embd = draw(st.sampled_from([width for width in (8, 15, 12, 16, 9, 4, 6, 5, 3) if width % n_head == 0]))
     n_positions = draw(st.integers(8, 24))
@@ -152,6 +173,7 @@ def cases(draw, trained: str, pooling: str, causal: bool, no_padding: bool, no_l
         accumulation_steps=draw(st.integers(1, 5)),
         disable_causal_mask=not causal,
         ignore_index=draw(st.sampled_from(ignore_index)),
+        **draw(st.just({}) | beyond_the_reference(no_padding)),
     )
     return Case(
         experiment,
@@ -337,6 +359,7 @@ def assert_same_run(fast: FastRun, finetuning: plain.Finetuning, n_layer: int) -
     epochs = [(line.train_acc, line.val_acc) for line in history if line.train_acc is not None]
     assert epochs == expected.epochs
     assert result.correct == expected.correct
+    assert result.kept_epoch == expected.kept_epoch or expected.kept_epoch is None
     assert_same_tensors({"test": result.logits}, {"test": expected.test_logits}, "logits")
     trained = in_package_layout(dict(finetuning.trained), n_layer)
     assert_same_tensors(fast.trained, trained, "value after training")

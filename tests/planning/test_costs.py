@@ -26,7 +26,15 @@ KINDS = {
     "last_block": {},
     "last_two_blocks": {"trainable_layers": "last_two_blocks"},
     "all": {"trainable_layers": "all"},
+    "last_3_blocks": {"trainable_layers": "last_3_blocks"},
     "lora": {"trainable_layers": "lora", "lora_rank": 4},
+    "lora-query-value": {"trainable_layers": "lora", "lora_rank": 8, "lora_layers": ["query", "value"]},
+    "lora-values-mlp": {"trainable_layers": "lora", "lora_rank": 8, "lora_layers": ["value", "mlp_out", "head"]},
+    "best": {"keep": "best_validation"},
+    "masked": {"mask_padding": True},
+    "masked-all": {"mask_padding": True, "trainable_layers": "all"},
+    "masked-average": {"mask_padding": True, "average_embeddings": True},
+    "average-of-real": {"average_embeddings": True, "average_over": "real"},
     "average": {"average_embeddings": True},
     "first": {"trainable_token_pos": "first"},
     "flexible": {"trainable_token_pos": "flexible"},
@@ -34,7 +42,15 @@ KINDS = {
     "no-padding": {"no_padding": True, "batch_size": 1},
     "long": {"context_length": "model_context_length", "trainable_layers": "all"},
 }
-WHOLE = ("all", "lora", "flexible-all", "long")  # nothing is frozen in these
+WHOLE = (
+    "all",
+    "masked-all",
+    "lora",
+    "lora-query-value",
+    "lora-values-mlp",
+    "flexible-all",
+    "long",
+)  # nothing is frozen in these
 FROZEN = {name: kind for name, kind in KINDS.items() if name not in WHOLE} | {
     "head": {"trainable_layers": "last_layer"},
     "head-of-mean": KINDS["average"] | {"trainable_layers": "last_layer"},

@@ -117,6 +117,12 @@ def test_a_note_and_another_precision_are_below_the_table(rows, models):
     assert below == ["Miniature.", "Matrix products in bfloat16: row 2.", DIFFERENT + "\n"]
 
 
+def test_options_without_a_column_are_named_below_the_table(rows, models):
+    mine = {"1": rows["1"], "fast": Experiment(learning_rate=1e-3, warmup_steps=5), "lora": rows["11"]}
+    below = table_markdown(mine, Runs(), models).split("\n\n")[1:]
+    assert below == ["Row fast: learning rate 0.001, warm-up of 5 updates.\n"]
+
+
 def test_the_time_is_features_and_training_without_the_final_evaluation(rows, models):
     assert "| 0.28 min " in table_markdown({"1": rows["1"]}, Runs({"1": [run("1")]}), models)
 

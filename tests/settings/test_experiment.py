@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import shlex
 
 import pytest
@@ -69,6 +70,35 @@ def test_a_fractional_alpha_survives_the_command_line():
     assert parse(experiment.flags()) == experiment
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learning_rate": 2e-4, "weight_decay": 0, "lr_schedule": "cosine", "warmup_steps": 3},
+        {"class_weights": [1, 2.5], "lora_layers": ["value", "query"], "trainable_layers": "lora"},
+        {"class_weights": "balanced", "max_grad_norm": 1.0, "label_smoothing": 0.1, "keep": "best_validation"},
+    ],
+)
+def test_options_beyond_the_reference_survive_the_command_line_and_json(options):
+    row = make_experiment(options, "here")
+    assert parse(row.flags()) == row
+    assert make_experiment(json.loads(json.dumps(dataclasses.asdict(row))), "there") == row
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ({"trainable_layers": "last_2_blocks"}, {"trainable_layers": "last_two_blocks"}),
+        ({"trainable_layers": "last_1_blocks"}, {"trainable_layers": "last_block"}),
+        ({"trainable_layers": "lora_alternative"}, {"trainable_layers": "lora"}),
+        ({"learning_rate": "5e-5"}, {}),
+        ({"lora_layers": ["head", "mlp_out", "mlp_in", "attention_output", "value", "key", "query"]}, {}),
+        ({"lora_layers": ["value", "query"]}, {"lora_layers": ["query", "value"]}),
+    ],
+)
+def test_the_same_row_written_in_another_way_is_the_same_row(written, meant):
+    assert make_experiment(written, "here") == make_experiment(meant, "here")
+
+
 def test_an_experiment_is_a_frozen_dataclass():
     assert dataclasses.is_dataclass(Experiment)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -85,6 +115,14 @@ def test_an_experiment_is_a_frozen_dataclass():
         ({"trainable_token_pos": "flexible"}, "real"),
         ({"trainable_token_pos": "flexible", "disable_causal_mask": True}, "all"),
         ({"no_padding": True, "batch_size": 1}, "all"),
+        ({"mask_padding": True}, "real_and_last"),
+        ({"mask_padding": True, "trainable_token_pos": "first"}, "first"),
+        ({"mask_padding": True, "trainable_token_pos": "first", "disable_causal_mask": True}, "real"),
+        ({"mask_padding": True, "trainable_token_pos": "flexible", "disable_causal_mask": True}, "real"),
+        ({"mask_padding": True, "average_embeddings": True}, "all_on_real"),
+        ({"mask_padding": True, "average_embeddings": True, "average_over": "real"}, "real"),
+        ({"average_embeddings": True, "average_over": "real"}, "real"),
+        ({"average_embeddings": True, "average_over": "real", "disable_causal_mask": True}, "all"),
         ({"no_padding": True, "batch_size": 1, "trainable_token_pos": "flexible"}, "all"),
     ],
 )
@@ -94,7 +132,14 @@ def test_only_positions_that_reach_the_loss_are_attended(options, attended):
 
 @pytest.mark.parametrize(
     ("layers", "blocks"),
-    [("last_layer", 12), ("last_block", 11), ("last_two_blocks", 10), ("all", None), ("lora", None)],
+    [
+        ("last_layer", 12),
+        ("last_block", 11),
+        ("last_two_blocks", 10),
+        ("last_12_blocks", 0),
+        ("all", None),
+        ("lora", None),
+    ],
 )
 def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
     assert Experiment(trainable_layers=layers).n_frozen_blocks(12) == blocks
@@ -108,6 +153,24 @@ def test_blocks_below_the_trained_layers_are_frozen(layers, blocks):
             "row 3: trainable_layers is 'last_blok'; allowed: last_layer, last_block",
         ),
         ({"trainable_layer": "all"}, "row 3: unknown key 'trainable_layer'; did you mean 'trainable_layers'?"),
+        ({"trainable_layers": "last_0_blocks"}, "row 3: trainable_layers is 'last_0_blocks'; allowed: last_layer"),
+        ({"learning_rate": 0}, "row 3: learning_rate is 0; allowed: a number above 0, up to 1"),
+        ({"learning_rate": "fast"}, "row 3: learning_rate is 'fast'; allowed: a number above 0, up to 1"),
+        ({"weight_decay": -0.1}, "row 3: weight_decay is -0.1; allowed: a number from 0 to 1"),
+        ({"lr_schedule": "step"}, "row 3: lr_schedule is 'step'; allowed: constant, linear, cosine"),
+        ({"warmup_steps": -1}, "row 3: warmup_steps is -1; allowed: an integer from 0"),
+        ({"max_grad_norm": 0}, "row 3: max_grad_norm is 0; allowed: a number above 0, or null"),
+        ({"label_smoothing": 2}, "row 3: label_smoothing is 2; allowed: a number from 0 to 1"),
+        ({"class_weights": [1]}, "row 3: class_weights is [1]; allowed: a list of a number above 0 for each class"),
+        ({"class_weights": 3}, "row 3: class_weights is 3; allowed: a list of a number above 0 for each class"),
+        ({"class_weights": [1, 0]}, "row 3: class_weights is [1, 0]; allowed: a list of a number above 0"),
+        ({"lora_scaling": "rank"}, "row 3: lora_scaling is 'rank'; allowed: alpha, alpha/rank, alpha/sqrt(rank)"),
+        ({"lora_layers": []}, "row 3: lora_layers is []; allowed: all, or a list of query, key, value"),
+        ({"lora_layers": ["query", {}]}, "row 3: lora_layers is ['query', {}]; allowed: all, or a list of query"),
+        ({"lora_layers": ["query"] * 2}, "row 3: lora_layers is ['query', 'query']; allowed: all, or a list of"),
+        ({"mask_padding": True, "no_padding": True, "batch_size": 1}, "row 3: mask_padding masks the padding, and"),
+        ({"average_over": "some"}, "row 3: average_over is 'some'; allowed: all, real"),
+        ({"keep": "best"}, "row 3: keep is 'best'; allowed: last, best_validation"),
         ({"lora_rank": "x"}, "row 3: lora_rank is 'x'; allowed: an integer from 1 to 2147483647"),
         ({"lora_rank": 0}, "row 3: lora_rank is 0; allowed: an integer from 1 to"),
         ({"lora_alpha": -1}, "row 3: lora_alpha is -1; allowed: a number above 0"),

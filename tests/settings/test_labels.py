@@ -39,6 +39,24 @@ def test_the_rows_of_the_reference(results):
         ({"trainable_layers": "lora"}, "x: LoRA (rank 8, alpha 8)"),
         ({"batch_size": 4, "accumulation_steps": 2}, "x: batch size 4, 2 accumulation steps"),
         ({"lora_rank": 4}, "x: defaults"),
+        ({"mask_padding": True, "average_over": "real"}, "x: padding masked"),
+        ({"average_embeddings": True, "average_over": "real"}, "x: averaged embeddings of real tokens"),
+        (
+            {"trainable_layers": "last_3_blocks", "keep": "best_validation"},
+            "x: last 3 blocks, best epoch by validation",
+        ),
+        (
+            {"learning_rate": 1e-4, "weight_decay": 0, "lr_schedule": "cosine", "warmup_steps": 1},
+            "x: learning rate 0.0001, weight decay 0, cosine schedule, warm-up of 1 update",
+        ),
+        (
+            {"max_grad_norm": 1.0, "label_smoothing": 0.1, "class_weights": [1, 2]},
+            "x: gradient norm up to 1, label smoothing 0.1, class weights 1 and 2",
+        ),
+        (
+            {"trainable_layers": "lora", "lora_scaling": "alpha/rank", "lora_layers": ["query", "mlp_in"]},
+            "x: LoRA (rank 8, alpha 8 / rank, on query and mlp in)",
+        ),
     ],
 )
 def test_rows_of_ones_own(options, label):

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 
 from ..settings.experiment import Experiment
+from ..settings.feature_spec import Row
 
 ADJECTIVES = {"train": "training"}
 
 
-def too_long(
-    experiment: Experiment, n_positions: int, longest: Mapping[str, int], at_least: bool = False
-) -> str | None:
+def too_long(experiment: Row, n_positions: int, longest: Mapping[str, int], at_least: bool = False) -> str | None:
     """Why a row cannot take its texts, and what to do; None if it can.
 
     Args:
+        experiment: the row, or what its frozen layers compute.
         n_positions: of the row's model.
         longest: tokens of the longest example of each split.
         at_least: whether an example may have more tokens than `longest` says.

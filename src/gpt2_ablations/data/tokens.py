@@ -12,7 +12,7 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..common.logs import logger
 from ..settings.constants import PAD_TOKEN, SPLITS
-from ..settings.experiment import Experiment
+from ..settings.feature_spec import Row
 from .fit import too_long
 
 
@@ -66,11 +66,11 @@ def load_tokens(path: str | Path) -> dict[str, TokenizedSplit]:
         raise InputError(f"{path}: damaged; delete it and run `snakemake --cores all tokenize`") from None
 
 
-def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit], n_positions: int) -> int | None:
+def context_positions(experiment: Row, splits: dict[str, TokenizedSplit], n_positions: int) -> int | None:
     """The context length in positions, to which each example is cut or padded; None without padding.
 
     Args:
-        experiment: the row.
+        experiment: the row, or what its frozen layers compute.
         splits: by name.
         n_positions: of the model.
 
@@ -90,11 +90,11 @@ def context_positions(experiment: Experiment, splits: dict[str, TokenizedSplit],
     return experiment.context_length
 
 
-def attend(experiment: Experiment, split: TokenizedSplit, context: int | None) -> AttendedSplit:
+def attend(experiment: Row, split: TokenizedSplit, context: int | None) -> AttendedSplit:
     """Cut and pad each example, and keep the positions that the row computes.
 
     Args:
-        experiment: the row. `experiment.attended` says which positions are computed.
+        experiment: the row, or what its frozen layers compute; its `attended` says which positions are computed.
         split: the examples.
         context: as `context_positions` returns it.
     """
@@ -104,6 +104,8 @@ def attend(experiment: Experiment, split: TokenizedSplit, context: int | None) -
         real = lengths
     elif experiment.attended == "real" or context is None:
         lengths = real
+    elif experiment.attended == "real_and_last":
+        lengths = (real + 1).clamp(max=context)
     else:
         lengths = torch.full_like(real, context)
     ids = torch.full((int(lengths.sum()),), PAD_TOKEN, dtype=torch.int64)

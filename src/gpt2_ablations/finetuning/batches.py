@@ -9,7 +9,7 @@ from ..data.tokens import AttendedSplit, TokenizedSplit, attend, first_copies
 from ..gpt2.model import PackedLayout, n_attended_keys, packed_layout
 from ..settings.constants import SPLITS
 from ..settings.experiment import Experiment
-from .features import Features, FeatureSplit, pooled_positions
+from .features import Features, FeatureSplit, length_order, pooled_positions
 
 
 class LoaderOrder:
@@ -62,8 +62,9 @@ class ModelInputs:
             [n_different, C].
         starts, lengths: int64 [N], where each example lies in the store; equal examples share one place.
         labels: int64 [N].
-        pooled: int64 [N], the position in each example whose logits count; None for the mean.
+        pooled: int64 [N], the position in each example whose logits count; None for a mean.
         causal: whether a position attends only to itself and earlier ones.
+        n_keys, n_averaged: int64 [N] or None, and `context`: as `PackedLayout` has them.
     """
 
     store: Tensor
@@ -72,6 +73,9 @@ class ModelInputs:
     labels: Tensor
     pooled: Tensor | None
     causal: bool
+    n_keys: Tensor | None = None
+    context: int | None = None
+    n_averaged: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,10 +88,8 @@ class ModelInputs:
 
         Returns: inputs [n_tokens] or [n_tokens, C] on `device`; their layout; the examples in packed order, int64 [B].
         """
-        lengths = self.lengths[examples]
-        lengths, by_length = lengths.sort(stable=True)
-        examples = examples[by_length]
-        starts = self.starts[examples]
+        examples = examples[self.length_order(examples)]
+        starts, lengths = self.starts[examples], self.lengths[examples]
         if int(lengths[0]) == int(lengths[-1]):
             indices = starts[:, None] + torch.arange(int(lengths[0]))
             packed = self.store.index_select(0, indices.flatten().to(self.store.device))
@@ -96,39 +98,53 @@ class ModelInputs:
             packed = torch.cat([self.store[start : start + length] for start, length in spans])
         if device.type == "cuda" and packed.device.type == "cpu":
             packed = packed.pin_memory()
-        pooled = None if self.pooled is None else self.pooled[examples]
-        return packed.to(device, non_blocking=True), packed_layout(lengths, pooled, self.causal, device), examples
+        pooled, n_keys, n_averaged = (
+            None if of_all is None else of_all[examples] for of_all in (self.pooled, self.n_keys, self.n_averaged)
+        )
+        layout = packed_layout(lengths, pooled, self.causal, device, n_keys, self.context, n_averaged)
+        return packed.to(device, non_blocking=True), layout, examples
+
+    def length_order(self, examples: Tensor) -> Tensor:
+        """The order in which these examples, int64 [B], are packed: int64 [B]."""
+        return length_order(self.lengths[examples], None if self.n_keys is None else self.n_keys[examples])
 
 
-def hidden_inputs(experiment: Experiment, split: FeatureSplit) -> ModelInputs:
-    """The inputs of a row whose lower layers are frozen: their hidden states."""
-    head_only = experiment.trainable_layers == "last_layer"
+def hidden_inputs(experiment: Experiment, split: FeatureSplit, context: int | None) -> ModelInputs:
+    """The inputs of a row whose lower layers are frozen: their hidden states.
+
+    Args:
+        context: positions after padding; None without padding.
+    """
+    if experiment.trainable_layers == "last_layer":
+        return ModelInputs(split.hidden, split.starts, split.lengths, split.labels, None, experiment.causal)
+    return _inputs(experiment, split.hidden, split.starts, split, context)
+
+
+def _inputs(
+    experiment: Experiment, store: Tensor, starts: Tensor, split: FeatureSplit | AttendedSplit, context: int | None
+) -> ModelInputs:
     return ModelInputs(
-        store=split.hidden,
-        starts=split.starts,
-        lengths=split.lengths,
-        labels=split.labels,
-        pooled=None if head_only else pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
-        causal=experiment.causal,
-    )
-
-
-def token_inputs(experiment: Experiment, split: AttendedSplit) -> ModelInputs:
-    """The inputs of a row that trains or adapts every block: token ids."""
-    first = first_copies(split.ids.split(split.lengths.tolist()), split.real_lengths)
-    return ModelInputs(
-        store=split.ids,
-        starts=(split.lengths.cumsum(0) - split.lengths)[first],
+        store=store,
+        starts=starts,
         lengths=split.lengths,
         labels=split.labels,
         pooled=pooled_positions(experiment.pooling, split.lengths, split.real_lengths),
         causal=experiment.causal,
+        n_keys=split.real_lengths if experiment.masks_padding else None,
+        context=context,
+        n_averaged=split.real_lengths if experiment.pooling == "mean_of_real" else None,
     )
+
+
+def token_inputs(experiment: Experiment, split: AttendedSplit, context: int | None) -> ModelInputs:
+    """The inputs of a row that trains or adapts every block: token ids. Arguments as for `hidden_inputs`."""
+    first = first_copies(split.ids.split(split.lengths.tolist()), split.real_lengths)
+    return _inputs(experiment, split.ids, (split.lengths.cumsum(0) - split.lengths)[first], split, context)
 
 
 def inputs_from_features(experiment: Experiment, features: Features) -> dict[str, ModelInputs]:
     """`hidden_inputs` of each split."""
-    return {name: hidden_inputs(experiment, split) for name, split in features.splits.items()}
+    return {name: hidden_inputs(experiment, split, features.context) for name, split in features.splits.items()}
 
 
 def inputs_from_tokens(
@@ -139,7 +155,7 @@ def inputs_from_tokens(
     Args:
         context: as `context_positions` gives.
     """
-    return {name: token_inputs(experiment, attend(experiment, tokens[name], context)) for name in SPLITS}
+    return {name: token_inputs(experiment, attend(experiment, tokens[name], context), context) for name in SPLITS}
 
 
 def move_inputs(inputs: dict[str, ModelInputs], device: torch.device) -> dict[str, ModelInputs]:
@@ -173,12 +189,15 @@ class FixedShape:
         self.starts, self.lengths, self.labels = (
             tensor.to(self.device) for tensor in (inputs.starts, inputs.lengths, inputs.labels)
         )
-        self.pooled = None if inputs.pooled is None else inputs.pooled.to(self.device)
+        self.pooled, self.n_keys, self.n_averaged = (
+            None if tensor is None else tensor.to(self.device)
+            for tensor in (inputs.pooled, inputs.n_keys, inputs.n_averaged)
+        )
         self.longest = int(inputs.lengths.max())
         self.positions = torch.arange(self.longest, device=self.device)
         self.one_length = int(inputs.lengths.min()) == self.longest
         self.masked = self.pooled is not None and bool(
-            (n_attended_keys(self.lengths, self.pooled, inputs.causal) < self.longest).any()
+            (n_attended_keys(self.lengths, self.pooled, inputs.causal, self.n_keys) < self.longest).any()
         )
 
     def gather(self, examples: Tensor) -> tuple[Tensor, PackedLayout]:
@@ -199,8 +218,14 @@ class FixedShape:
             pooled = self.pooled[examples]
             index = torch.arange(len(examples), device=self.device) * self.longest + pooled
             if self.masked:
-                attention_mask = self.positions < n_attended_keys(lengths, pooled, self.inputs.causal)[:, None]
-        return packed, PackedLayout((self.longest,) * len(examples), self.inputs.causal, index, attention_mask)
+                n_keys = None if self.n_keys is None else self.n_keys[examples]
+                attended = n_attended_keys(lengths, pooled, self.inputs.causal, n_keys)
+                attention_mask = self.positions < attended[:, None]
+        n_averaged = None if self.n_averaged is None else self.n_averaged[examples]
+        layout = PackedLayout(
+            (self.longest,) * len(examples), self.inputs.causal, index, attention_mask, n_averaged=n_averaged
+        )
+        return packed, layout
 
 
 def fixed_shape(inputs: ModelInputs, n_whole_blocks: int, device: torch.device) -> FixedShape | None:
@@ -212,4 +237,7 @@ def fixed_shape(inputs: ModelInputs, n_whole_blocks: int, device: torch.device) 
     if inputs.store.device.type != device.type:
         return None
     fixed = FixedShape(inputs)
+    if inputs.n_keys is not None and (n_whole_blocks or not inputs.store.is_floating_point()):
+        # Keys, and the positions of what is padding, differ from example to example.
+        return None
     return fixed if fixed.one_length or not n_whole_blocks else None

@@ -40,10 +40,11 @@ def build_classifier(experiment: Experiment, model: ModelConfig, weights: Weight
 
 
 def add_adapters(classifier: Classifier, experiment: Experiment, generator: torch.Generator) -> None:
-    """Add LoRA's matrices to every linear layer; only they and the head remain trainable."""
+    """Add LoRA's matrices to the linear layers that the row adapts; only they and the head remain trainable."""
     classifier.requires_grad_(False)
-    for layer in classifier.linear_layers():
-        layer.add_lora(experiment.lora_rank, experiment.lora_alpha, generator)
+    for layer, names in classifier.linear_layers():
+        adapted = [group for group, name in enumerate(names) if experiment.adapts(name)]
+        layer.add_lora(experiment.lora_rank, experiment.lora_factor, adapted, generator)
     classifier.head.requires_grad_(True)
 
 
@@ -69,7 +70,7 @@ def count_parameters(experiment: Experiment, model: ModelConfig, classifier: Cla
     trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     adapters = sum(
         layer.lora_a.numel() + layer.lora_b.numel()
-        for layer in classifier.linear_layers()
+        for layer, _ in classifier.linear_layers()
         if layer.lora_a is not None and layer.lora_b is not None
     )
     c = model.n_embd

@@ -24,7 +24,7 @@ def classify(
     starts, copy_of = inputs.starts[examples].unique(return_inverse=True)
     different = torch.empty_like(starts)
     different[copy_of] = examples
-    by_length = inputs.lengths[different].argsort(stable=True)
+    by_length = inputs.length_order(different)
     logits = None
     for chunk in by_length.split(_chunk_sizes(inputs.lengths[different[by_length]], n_tokens)):
         # gather() sorts by length; these are sorted already, so their order stays.

@@ -61,8 +61,8 @@ class FeatureLayout:
 
     Attributes:
         ids: int64 [n_tokens].
-        lengths: int64 [N_different], in packed order.
-        pooled: int64 [N_different], in packed order; None where all positions are kept, or their mean.
+        lengths, real_lengths: int64 [N_different], in packed order.
+        pooled: int64 [N_different], in packed order; None where all positions are kept, or a mean.
         starts, kept_lengths: int64 [N], in split order.
         n_kept: positions kept in all.
         splits: the splits, cut and padded.
@@ -71,6 +71,7 @@ class FeatureLayout:
 
     ids: Tensor
     lengths: Tensor
+    real_lengths: Tensor
     pooled: Tensor | None
     starts: Tensor
     kept_lengths: Tensor
@@ -85,9 +86,8 @@ def lay_out_features(spec: FeatureSpec, model: ModelConfig, tokens: dict[str, To
     Raises:
         InputError: an example does not fit the model's positions.
     """
-    experiment = spec.experiment()
-    context = context_positions(experiment, tokens, model.n_positions)
-    return lay_out_examples(spec, {name: attend(experiment, tokens[name], context) for name in SPLITS}, context)
+    context = context_positions(spec, tokens, model.n_positions)
+    return lay_out_examples(spec, {name: attend(spec, tokens[name], context) for name in SPLITS}, context)
 
 
 def lay_out_examples(spec: FeatureSpec, splits: dict[str, AttendedSplit], context: int | None) -> FeatureLayout:
@@ -102,15 +102,15 @@ def lay_out_examples(spec: FeatureSpec, splits: dict[str, AttendedSplit], contex
     # An example that occurs again, in whichever split, is computed once.
     first = first_copies(examples, real)
     different = first.unique()
-    # Examples of one length are adjacent, so that no batch needs padding.
-    order = different[lengths[different].argsort(stable=True)]
+    order = different[length_order(lengths[different], real[different] if spec.masks_padding else None)]
     kept = lengths if spec.kept == "all" else torch.ones_like(lengths)
     starts = torch.empty_like(kept)
     starts[order] = kept[order].cumsum(0) - kept[order]
-    pooled = None if spec.kept in ("all", "mean") else pooled_positions(spec.kept, lengths, real)
+    pooled = None if spec.kept == "all" else pooled_positions(spec.kept, lengths, real)
     return FeatureLayout(
         ids=torch.cat([examples[i] for i in order.tolist()]),
         lengths=lengths[order],
+        real_lengths=real[order],
         pooled=None if pooled is None else pooled[order],
         starts=starts[first],
         kept_lengths=kept,
@@ -120,14 +120,22 @@ def lay_out_examples(spec: FeatureSpec, splits: dict[str, AttendedSplit], contex
     )
 
 
+def length_order(lengths: Tensor, n_keys: Tensor | None) -> Tensor:
+    """The order in which examples of one length, and of as many keys, are adjacent: int64 [N], shortest first.
+
+    No batch then needs padding.
+    """
+    return (lengths if n_keys is None else lengths * (int(lengths.max()) + 1) + n_keys).argsort(stable=True)
+
+
 def pooled_positions(pooling: str, lengths: Tensor, real_lengths: Tensor) -> Tensor | None:
-    """The pooled position of each example, int64 [N]; None for the mean.
+    """The pooled position of each example, int64 [N]; None for a mean.
 
     Args:
         pooling: as `Experiment.pooling`.
         lengths, real_lengths: int64 [N], positions of each example, and those that are not padding.
     """
-    if pooling == "mean":
+    if pooling in ("mean", "mean_of_real"):
         return None
     return {"first": torch.zeros_like(lengths), "last": lengths - 1, "flexible": real_lengths - 1}[pooling]
 
@@ -159,10 +167,19 @@ def extract(
         first_token += n_tokens
         chunks, start = [], 0
         for begin, end in _cut(layout.lengths[first:last], CHUNK_TOKENS):
-            lengths = layout.lengths[first + begin : first + end]
-            pooled = None if layout.pooled is None else layout.pooled[first + begin : first + end]
+            examples = slice(first + begin, first + end)
+            lengths, real = layout.lengths[examples], layout.real_lengths[examples]
+            packed = packed_layout(
+                lengths,
+                None if layout.pooled is None else layout.pooled[examples],
+                spec.causal,
+                device,
+                n_keys=real if spec.masks_padding else None,
+                context=layout.context,
+                n_averaged=real if spec.kept == "mean_of_real" else None,
+            )
             positions = slice(start, start + int(lengths.sum()))
-            chunks.append((positions, packed_layout(lengths, pooled, spec.causal, device)))
+            chunks.append((positions, packed))
             start = positions.stop
         report = lambda done, number=number: progress(number * (spec.blocks + 1) + done, total)  # noqa: E731
         yield _run_shard(spec, model, ids, chunks, open_weights(), device, report)

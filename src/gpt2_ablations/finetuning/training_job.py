@@ -95,6 +95,7 @@ def train(
         "model": experiment.model_size,
         "context_length": inputs.context,
         **accuracies(result),
+        "kept_epoch": result.kept_epoch,
         "trainable_parameters": trainable,
         "total_parameters": total,
         "seconds": {

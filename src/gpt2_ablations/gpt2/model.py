@@ -18,6 +18,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 N_CLASSES = 2
+# The linear layers of a block, and what each of their groups is called in `lora_layers`.
+BLOCK_LAYERS = {
+    "attn.c_attn": ("query", "key", "value"),
+    "attn.c_proj": ("attention_output",),
+    "mlp.c_fc": ("mlp_in",),
+    "mlp.c_proj": ("mlp_out",),
+}
 
 
 @dataclass(frozen=True)
@@ -25,34 +32,51 @@ class PackedLayout:
     """Where the examples of a packed batch lie, and which position of each is pooled; made by `packed_layout`.
 
     Attributes:
-        lengths: positions of each example; equal lengths are adjacent.
+        lengths: positions of each example; examples of equal `lengths` and `n_keys` are adjacent.
         causal: whether a position attends only to itself and earlier ones.
-        pooled: int64 [B], the packed index of each example's pooled position; None for the mean over all positions.
+        pooled: int64 [B], the packed index of each example's pooled position; None for a mean.
         attention_mask: bool [B, T], the keys that the pooled position attends to; None if it attends to all.
+        n_keys: how many of each example's positions, the first ones, are attended to. The others are padding, the last
+            positions of `context`. None: all.
+        context: positions after padding; None without such padding.
+        n_averaged: int64 [B], how many of each example's positions, the first ones, a mean is over; None: all.
     """
 
     lengths: tuple[int, ...]
     causal: bool
     pooled: Tensor | None
     attention_mask: Tensor | None
+    n_keys: tuple[int, ...] | None = None
+    context: int | None = None
+    n_averaged: Tensor | None = None
 
-    def length_groups(self) -> list[tuple[int, int, int]]:
-        """(first packed index, examples, length) of each group of adjacent examples of one length."""
+    def length_groups(self) -> list[tuple[int, int, int, int]]:
+        """(first packed index, examples, length, keys) of each group of adjacent examples equal in length and keys."""
         groups, start, index = [], 0, 0
-        for number, length in enumerate(self.lengths):
-            if number + 1 == len(self.lengths) or self.lengths[number + 1] != length:
+        sizes = list(zip(self.lengths, self.n_keys or self.lengths, strict=True))
+        for number, size in enumerate(sizes):
+            if number + 1 == len(sizes) or sizes[number + 1] != size:
                 count = number + 1 - start
-                groups.append((index, count, length))
-                start, index = number + 1, index + count * length
+                groups.append((index, count, *size))
+                start, index = number + 1, index + count * size[0]
         return groups
 
     def positions(self, device: torch.device) -> Tensor:
         """The position of each token within its example, int64 [n_tokens]."""
         if len(groups := self.length_groups()) == 1:
             # Computed on the device alone, so that a CUDA graph can record it.
-            ((_, n, t),) = groups
-            return torch.arange(t, device=device).repeat(n)
-        return torch.cat([torch.arange(t).repeat(n) for _, n, t in groups]).to(device)
+            ((_, n, t, n_keys),) = groups
+            return self._positions(t, n_keys, device).repeat(n)
+        cpu = torch.device("cpu")
+        return torch.cat([self._positions(t, n_keys, cpu).repeat(n) for _, n, t, n_keys in groups]).to(device)
+
+    def _positions(self, t: int, n_keys: int, device: torch.device) -> Tensor:
+        """Of one example, int64 [t]."""
+        if n_keys == t:
+            return torch.arange(t, device=device)
+        assert self.context is not None
+        padding = torch.arange(self.context - (t - n_keys), self.context, device=device)
+        return torch.cat([torch.arange(n_keys, device=device), padding])
 
     def padded(self, x: Tensor) -> Tensor:
         """Packed [n_tokens, C] as [B, T, C], with zeros after shorter examples."""
@@ -61,34 +85,55 @@ class PackedLayout:
         return pad_sequence(x.split(self.lengths), batch_first=True)
 
 
-def n_attended_keys(lengths: Tensor, pooled: Tensor, causal: bool) -> Tensor:
-    """How many positions of its example the pooled one attends to, the first ones: (B,), (B,) -> (B,), int64."""
-    return torch.minimum(lengths, pooled + 1) if causal else lengths
+def n_attended_keys(lengths: Tensor, pooled: Tensor, causal: bool, n_keys: Tensor | None = None) -> Tensor:
+    """How many positions of its example the pooled one attends to, the first ones: (B,), (B,) -> (B,), int64.
+
+    Args:
+        n_keys: int64 [B], how many are attended to at all; None: all.
+    """
+    attended = torch.minimum(lengths, pooled + 1) if causal else lengths
+    return attended if n_keys is None else torch.minimum(attended, n_keys)
 
 
 def packed_layout(
-    lengths: Tensor, pooled: Tensor | None, causal: bool, device: torch.device | str = "cpu"
+    lengths: Tensor,
+    pooled: Tensor | None,
+    causal: bool,
+    device: torch.device | str = "cpu",
+    n_keys: Tensor | None = None,
+    context: int | None = None,
+    n_averaged: Tensor | None = None,
 ) -> PackedLayout:
     """The layout of a packed batch.
 
     Args:
-        lengths: int64 [B] on the CPU, equal ones adjacent.
-        pooled: int64 [B] on the CPU, the position in each example whose logits count; None for the mean.
+        lengths: int64 [B] on the CPU; those with equal `n_keys`, too, are adjacent.
+        pooled: int64 [B] on the CPU, the position in each example whose logits count; None for a mean.
+        n_keys, n_averaged: int64 [B] on the CPU, and `context`: as `PackedLayout` has them.
     """
     index = attention_mask = None
     if pooled is not None:
         index = (lengths.cumsum(0) - lengths + pooled).to(device)
-        n_keys = n_attended_keys(lengths, pooled, causal)
+        attended = n_attended_keys(lengths, pooled, causal, n_keys)
         longest = int(lengths.max())
-        if bool((n_keys < longest).any()):
-            attention_mask = (torch.arange(longest) < n_keys[:, None]).to(device)
-    return PackedLayout(tuple(lengths.tolist()), causal, index, attention_mask)
+        if bool((attended < longest).any()):
+            attention_mask = (torch.arange(longest) < attended[:, None]).to(device)
+    return PackedLayout(
+        tuple(lengths.tolist()),
+        causal,
+        index,
+        attention_mask,
+        None if n_keys is None else tuple(n_keys.tolist()),
+        context,
+        None if n_averaged is None else n_averaged.to(device),
+    )
 
 
 class Linear(nn.Module):
-    """x W + b, and with LoRA x W + b + alpha (x A) B, one A and B for each of `groups` equal parts of the output.
+    """x W + b, and with LoRA x W + b + factor (x A) B, where each adapted group of outputs has an A and B of its own.
 
-    weight: [in, out]; bias: [out]; lora_a: [in, groups * rank]; lora_b: [groups, rank, out / groups].
+    The outputs are `groups` equal groups. weight: [in, out]; bias: [out]; lora_a: [in, n_adapted * rank]; lora_b:
+    [n_adapted, rank, out / groups].
     """
 
     def __init__(self, n_in: int, n_out: int, groups: int = 1):
@@ -98,19 +143,25 @@ class Linear(nn.Module):
         self.groups = groups
         self.lora_a: nn.Parameter | None = None
         self.lora_b: nn.Parameter | None = None
-        self.alpha = 0.0
+        self.lora_factor = 0.0
+        self.adapted: tuple[int, ...] = ()
 
-    def add_lora(self, rank: int, alpha: float, generator: torch.Generator) -> None:
-        """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero."""
+    def add_lora(self, rank: int, factor: float, adapted: Sequence[int], generator: torch.Generator) -> None:
+        """Add adapters: each A drawn as [in, rank] by kaiming_uniform_(a=sqrt(5)), each B zero.
+
+        Args:
+            adapted: the groups that get one.
+        """
+        self.lora_factor, self.adapted = factor, tuple(adapted)
+        if not adapted:
+            return
         n_in, n_out = self.weight.shape
         # The reference stores A as [in, rank], so PyTorch takes the rank for the fan-in: the bound is 1 / sqrt(rank).
         drawn = [
-            nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator)
-            for _ in range(self.groups)
+            nn.init.kaiming_uniform_(torch.empty(n_in, rank), a=math.sqrt(5), generator=generator) for _ in adapted
         ]
         self.lora_a = nn.Parameter(torch.cat(drawn, dim=1).to(self.weight.dtype))
-        self.lora_b = nn.Parameter(torch.zeros(self.groups, rank, n_out // self.groups, dtype=self.weight.dtype))
-        self.alpha = alpha
+        self.lora_b = nn.Parameter(torch.zeros(len(adapted), rank, n_out // self.groups, dtype=self.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
         if x.is_cuda:
@@ -120,8 +171,16 @@ class Linear(nn.Module):
             y.add_(self.bias.to(y.dtype))  # two types would take three times as long
         if self.lora_a is None or self.lora_b is None:
             return y
-        b = self.lora_b[0] if self.groups == 1 else torch.block_diag(*self.lora_b)
-        return torch.addmm(y, x @ self.lora_a, b, alpha=self.alpha)
+        return torch.addmm(y, x @ self.lora_a, self._joined_lora_b(self.lora_b), alpha=self.lora_factor)
+
+    def _joined_lora_b(self, lora_b: Tensor) -> Tensor:  # (n_adapted, rank, out / groups) -> (n_adapted * rank, out)
+        if self.groups == 1:
+            return lora_b[0]
+        if len(self.adapted) == self.groups:
+            return torch.block_diag(*lora_b)
+        width, last = lora_b.shape[2], self.groups - 1
+        parts = zip(self.adapted, lora_b, strict=True)
+        return torch.cat([F.pad(b, (group * width, (last - group) * width)) for group, b in parts])
 
     def add_to_(self, y: Tensor, x: Tensor) -> Tensor:
         """The in-place twin of y + forward(x), for a frozen layer: (n, out), (n, in) -> (n, out)."""
@@ -131,32 +190,35 @@ class Linear(nn.Module):
 class LinearPart:
     """One group of a Linear's output, split into heads: weight [C, H, D], seen from either side."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, lora_a: Tensor | None, lora_b: Tensor | None, alpha: float):
-        self.weight, self.bias, self.lora_a, self.lora_b, self.alpha = weight, bias, lora_a, lora_b, alpha
+    def __init__(self, weight: Tensor, bias: Tensor, lora_a: Tensor | None, lora_b: Tensor | None, lora_factor: float):
+        self.weight, self.bias, self.lora_a, self.lora_b = weight, bias, lora_a, lora_b
+        self.lora_factor = lora_factor
 
     @staticmethod
     def of(linear: Linear) -> "list[LinearPart]":
         """All groups of a layer, from one split, so that the backward pass joins their gradients once."""
         groups = linear.groups
         weights, biases = linear.weight.chunk(groups, dim=1), linear.bias.chunk(groups)
-        lora_a: Sequence[Tensor | None] = [None] * groups
-        lora_b: Sequence[Tensor | None] = [None] * groups
+        lora_a: list[Tensor | None] = [None] * groups
+        lora_b: list[Tensor | None] = [None] * groups
         if linear.lora_a is not None and linear.lora_b is not None:
-            lora_a, lora_b = linear.lora_a.chunk(groups, dim=1), linear.lora_b.unbind()
+            matrices = zip(linear.lora_a.chunk(len(linear.adapted), dim=1), linear.lora_b.unbind(), strict=True)
+            for group, (a, b) in zip(linear.adapted, matrices, strict=True):
+                lora_a[group], lora_b[group] = a, b
         parts = zip(weights, biases, lora_a, lora_b, strict=True)
-        return [LinearPart(*part, linear.alpha) for part in parts]
+        return [LinearPart(*part, linear.lora_factor) for part in parts]
 
     def __call__(self, x: Tensor) -> Tensor:  # (B, C) -> (B, C)
         y = torch.addmm(self.bias, x, self.weight)
         if self.lora_a is None or self.lora_b is None:
             return y
-        return torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.alpha)
+        return torch.addmm(y, x @ self.lora_a, self.lora_b, alpha=self.lora_factor)
 
     def per_head(self, x: Tensor) -> Tensor:  # (B, H, C) -> (B, H, D), head h of x through head h's columns
         n_head = x.shape[1]
         y = _heads_matmul(x, _by_head(self.weight, n_head))
         if self.lora_a is not None and self.lora_b is not None:
-            y = y + self.alpha * _heads_matmul(x @ self.lora_a, _by_head(self.lora_b, n_head))
+            y = y + self.lora_factor * _heads_matmul(x @ self.lora_a, _by_head(self.lora_b, n_head))
         return y + self.bias.view(n_head, -1)
 
     def transposed_per_head(self, q: Tensor) -> Tensor:  # (B, H, D) -> (B, H, C), without the bias
@@ -164,7 +226,7 @@ class LinearPart:
         u = _heads_matmul(q, _by_head(self.weight, n_head).transpose(1, 2))
         if self.lora_a is not None and self.lora_b is not None:
             inner = _heads_matmul(q, _by_head(self.lora_b, n_head).transpose(1, 2))
-            u = u + self.alpha * (inner @ self.lora_a.t())
+            u = u + self.lora_factor * (inner @ self.lora_a.t())
         return u
 
 
@@ -197,10 +259,10 @@ class Attention(nn.Module):
         """The heads' weighted sums of values, before the output projection: (n_tokens, C) -> (n_tokens, C)."""
         qkv = self.c_attn(x)
         groups = layout.length_groups()
-        contexts = [self._attend(qkv[s : s + n * t], n, t, layout.causal) for s, n, t in groups]
+        contexts = [self._attend(qkv[s : s + n * t], n, t, n_keys, layout.causal) for s, n, t, n_keys in groups]
         return contexts[0] if len(groups) == 1 else torch.cat(contexts)
 
-    def _attend(self, qkv: Tensor, n: int, t: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
+    def _attend(self, qkv: Tensor, n: int, t: int, n_keys: int, causal: bool) -> Tensor:  # (n * t, 3C) -> (n * t, C)
         if t == 1:
             # A single position attends to itself alone: queries and keys get gradients of exactly zero.
             return qkv.chunk(3, dim=1)[2]
@@ -209,8 +271,20 @@ class Attention(nn.Module):
             qkv = qkv.float()
         q, k, v = qkv.view(n, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4).unbind(0)  # each (n, H, t, D)
         with torch.autocast("cpu", enabled=False) if in_float32 else contextlib.nullcontext():
-            context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            if n_keys == t:
+                context = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            else:
+                context = self._attend_to_first(q, k[:, :, :n_keys], v[:, :, :n_keys], causal)
         return context.transpose(1, 2).reshape(n * t, -1)
+
+    @staticmethod
+    def _attend_to_first(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+        """Attention to the first positions alone: (n, H, t, D), and twice (n, H, n_keys, D) -> (n, H, t, D)."""
+        if not causal:
+            return F.scaled_dot_product_attention(q, k, v)
+        n_keys = k.shape[2]
+        keys = F.scaled_dot_product_attention(q[:, :, :n_keys], k, v, is_causal=True)
+        return torch.cat([keys, F.scaled_dot_product_attention(q[:, :, n_keys:], k, v)], dim=2)
 
     def forward_pooled(self, normalized: Tensor, norm: nn.LayerNorm, layout: PackedLayout) -> Tensor:
         """Attention of each example's pooled position alone.
@@ -291,8 +365,12 @@ class Block(nn.Module):
 
 
 def mean_pool(x: Tensor, layout: PackedLayout) -> Tensor:
-    """The mean over each example's positions: (n_tokens, C) -> (B, C)."""
-    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t in layout.length_groups()])
+    """The mean over each example's positions, or the first of them: (n_tokens, C) -> (B, C)."""
+    if layout.n_averaged is not None:
+        padded = layout.padded(x)
+        counted = torch.arange(padded.shape[1], device=x.device) < layout.n_averaged[:, None]
+        return (padded * counted[:, :, None]).sum(dim=1) / layout.n_averaged[:, None]
+    return torch.cat([x[s : s + n * t].view(n, t, -1).mean(dim=1) for s, n, t, _ in layout.length_groups()])
 
 
 class Classifier(nn.Module):
@@ -342,9 +420,12 @@ class Classifier(nn.Module):
         """The blocks that it has, the lowest first."""
         return [block for block in self.h.values() if isinstance(block, Block)]
 
-    def linear_layers(self) -> list[Linear]:
-        """Every linear layer, in the order in which the reference draws LoRA's matrices: the head last."""
-        layers: list[Linear] = []
+    def linear_layers(self) -> list[tuple[Linear, tuple[str, ...]]]:
+        """Every linear layer with the names of its groups, in the order in which LoRA's matrices are drawn."""
+        layers: list[tuple[Linear, tuple[str, ...]]] = []
         for block in self.blocks:
-            layers += [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
-        return [*layers, self.head]
+            for name, groups in BLOCK_LAYERS.items():
+                layer = block.get_submodule(name)
+                assert isinstance(layer, Linear)
+                layers.append((layer, groups))
+        return [*layers, (self.head, ("head",))]

@@ -6,6 +6,7 @@ the weights.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..common.files import write_text_whole, write_whole
 from ..common.logs import logger
 from ..common.tensor_files import safetensors_header, write_tensor
 from ..data.download.fetch import TOKENIZER_FILES
+from ..gpt2.model import BLOCK_LAYERS
 from ..gpt2.weight_files import block_shapes, weight_shapes
 from ..runs.saved_model import SavedModel
 from ..settings.constants import PAD_TOKEN, VOCABULARY_SIZE
@@ -96,14 +98,19 @@ def exported_tensors(saved: SavedModel, tensors: dict[str, Tensor], paths: Paths
 
 
 def _merge_lora(saved: SavedModel, name: str, tensors: dict[str, Tensor]) -> Tensor:
-    """Return a tensor, with LoRA's product added if it has one: W + alpha * A B, for each group of columns."""
+    """Return a tensor, with LoRA's product added if it has one: W + factor * A B, for each adapted group of columns."""
     layer = name.removesuffix(".weight")
     if f"{layer}.lora_a" not in tensors or not name.endswith(".weight"):
         return tensors[name]
     lora_b = tensors[f"{layer}.lora_b"].double()  # (groups, rank, out / groups)
     lora_a = tensors[f"{layer}.lora_a"].double().chunk(len(lora_b), dim=1)  # groups of (in, rank)
-    product = torch.cat([a @ b for a, b in zip(lora_a, lora_b, strict=True)], dim=1)
-    return (tensors[name].double() + saved.experiment.lora_alpha * product).float()
+    merged = tensors[name].to(torch.float64, copy=True)
+    groups = BLOCK_LAYERS.get(re.sub(r"^h\.\d+\.", "", layer), (layer,))
+    columns = zip(groups, merged.chunk(len(groups), dim=1), strict=True)
+    adapted = [part for group, part in columns if saved.experiment.adapts(group)]
+    for part, a, b in zip(adapted, lora_a, lora_b, strict=True):
+        part += saved.experiment.lora_factor * (a @ b)
+    return merged.float()
 
 
 def _norm_bias_of(head: Tensor, bias: Tensor) -> Tensor:  # (2, C), (2,) -> (C,) float64
@@ -120,7 +127,7 @@ def _norm_bias_of(head: Tensor, bias: Tensor) -> Tensor:  # (2, C), (2,) -> (C,)
 def _config(saved: SavedModel) -> dict:
     model, labels = saved.model, dict(enumerate(saved.labels))
     experiment = saved.experiment
-    padded = saved.context is not None and experiment.attended == "all"
+    padded = saved.context is not None and experiment.computes_padding
     pools_last_token = experiment.causal and experiment.attended != "first" and not padded
     return {
         "architectures": ["GPT2ForSequenceClassification"],

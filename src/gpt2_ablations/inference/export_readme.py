@@ -66,13 +66,13 @@ def why_no_pipeline(saved: SavedModel) -> str | None:
     experiment = saved.experiment
     if saved.tokenizer == "bytes":
         return "it has no tokenizer: its tokens are bytes"
-    if experiment.pooling == "mean":
-        return "it classifies the mean over all positions"
+    if experiment.average_embeddings:
+        return "it classifies the mean over positions"
     if not experiment.causal:
         return "it has no causal mask"
     if experiment.attended == "first":
         return "it classifies the first token"
-    if saved.context is not None and experiment.attended == "all":
+    if saved.context is not None and experiment.computes_padding:
         return f"it classifies the last of {saved.context} positions, padding included"
     return None
 
@@ -80,21 +80,22 @@ def why_no_pipeline(saved: SavedModel) -> str | None:
 def _instructions(saved: SavedModel) -> tuple[list[str], list[str]]:
     """Return how the row classifies a text: as sentences, and as lines of Python that follow `ids = ...`."""
     experiment, context, pooling = saved.experiment, saved.context, saved.experiment.pooling
-    padded = context is not None and experiment.attended == "all"
+    padded = context is not None and experiment.computes_padding
     notes = [
         {
             "first": "The head classifies the output at the first token.",
             "last": f"The head classifies the output at the last {'position' if padded else 'token'}.",
             "flexible": "The head classifies the output at the last token that is not padding.",
             "mean": "The head classifies the mean of the outputs at all positions.",
+            "mean_of_real": "The head classifies the mean of the outputs at all tokens that are not padding.",
         }[pooling]
     ]
     if context is None:
         notes.append("Texts are neither cut nor padded.")
     elif padded:
         notes.append(
-            f"Texts are cut to {context} tokens and padded to {context} tokens with token {PAD_TOKEN}. Padding is"
-            " attended to."
+            f"Texts are cut to {context} tokens and padded to {context} tokens with token {PAD_TOKEN}."
+            + (" No position attends to padding." if experiment.masks_padding else " Padding is attended to.")
         )
     else:
         notes.append(f"Texts are cut to {context} tokens and not padded.")
@@ -106,27 +107,38 @@ def _instructions(saved: SavedModel) -> tuple[list[str], list[str]]:
         )
 
     body = []
-    if padded and pooling == "flexible":
-        body.append("last = len(ids) - 1")
+    if padded and (experiment.masks_padding or pooling in ("flexible", "mean_of_real")):
+        body.append("n = len(ids)")
     if experiment.attended == "first":
         body.append("ids = ids[:1]")
     elif padded:
         body.append(f"ids += [{PAD_TOKEN}] * ({context} - len(ids))")
     body.append("ids = torch.tensor([ids])")
-    if experiment.causal and pooling != "mean":
+    mask = ""
+    if not experiment.causal:
+        body.append("mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])")
+        if experiment.masks_padding:
+            body.append("mask[..., n:] = -torch.inf")
+    elif experiment.masks_padding:
+        body.append("mask = (torch.arange(ids.shape[1]) < n)[None].long()")
+    if not experiment.causal or experiment.masks_padding:
+        mask = ", attention_mask=mask"
+    if experiment.causal and not experiment.average_embeddings:
         # transformers itself pools the right position of these ids.
-        body.append("return model(ids).logits[0]")
+        body.append(f"return model(ids{mask}).logits[0]")
         if why_no_pipeline(saved) is None:
             notes.append('`pipeline("text-classification", model=".", truncation=True)` gives the same result.')
         else:
             notes.append("A `pipeline` does not do this. Pass the ids as below, one text at a time.")
         return notes, body
-    mask = ""
-    if not experiment.causal:
-        body.append("mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1])")
-        mask = ", attention_mask=mask"
     body.append(f"hidden = model.transformer(ids{mask}).last_hidden_state[0]")
-    pooled = {"first": "hidden[0]", "last": "hidden[-1]", "flexible": "hidden[last]", "mean": "hidden.mean(dim=0)"}
+    pooled = {
+        "first": "hidden[0]",
+        "last": "hidden[-1]",
+        "flexible": "hidden[n - 1]",
+        "mean": "hidden.mean(dim=0)",
+        "mean_of_real": "hidden[:n].mean(dim=0)",
+    }
     body.append(f"return model.score({pooled[pooling]})")
     notes.append("A `pipeline` does not do this. Call the model as below.")
     return notes, body

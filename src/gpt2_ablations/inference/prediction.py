@@ -130,12 +130,13 @@ class Predictor:
             labels=torch.zeros(len(examples), dtype=torch.int64),
         )
         if self._spec is None:
-            inputs = token_inputs(saved.experiment, attend(saved.experiment, tokens, saved.context))
+            inputs = token_inputs(saved.experiment, attend(saved.experiment, tokens, saved.context), saved.context)
         else:
-            split = attend(self._spec.experiment(), tokens, saved.context)
+            split = attend(self._spec, tokens, saved.context)
             layout = lay_out_examples(self._spec, {SPLIT: split}, saved.context)
             shards = extract(self._spec, saved.model, layout, self._base_weights, self.device, self.max_memory_mb)
-            inputs = hidden_inputs(saved.experiment, split_features(layout, torch.cat(list(shards)))[SPLIT])
+            features = split_features(layout, torch.cat(list(shards)))[SPLIT]
+            inputs = hidden_inputs(saved.experiment, features, saved.context)
         indices = torch.arange(len(examples))
         return classify(self.classifier, inputs, indices, self.device, saved.precision, EVALUATION_TOKENS)
 

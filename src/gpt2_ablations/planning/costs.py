@@ -45,7 +45,7 @@ from ..settings.constants import (
     SPLITS,
     VOCABULARY_SIZE,
 )
-from ..settings.experiment import Experiment
+from ..settings.experiment import LORA_LAYERS, Experiment
 from ..settings.feature_spec import FeatureSpec, tokens_per_shard
 from ..settings.models import ModelConfig
 
@@ -158,14 +158,16 @@ class Cost:
 def feature_cost(spec: FeatureSpec, model: ModelConfig, config: Config, lengths: Lengths) -> Cost:
     """The cost of running the frozen layers over all distinct texts."""
     c = model.n_embd
-    t = _attended_lengths(spec.attended, _padded_length(spec.context_length, model, lengths), lengths.distinct)
+    context = _padded_length(spec.context_length, model, lengths)
+    t = _attended_lengths(spec.attended, context, lengths.distinct)
+    keys = _attended_keys(spec.attended, context, lengths.distinct)
     positions, longest = float(t.sum()), float(t.max())
     shard = tokens_per_shard(model, config.features.max_memory_mb)
     shards = math.ceil(positions / shard)
 
-    flops = spec.blocks * _block_flops(c, t)
-    if spec.blocks == model.n_layer and spec.kept != "mean":
-        flops += _pooled_flops(model, t) - _block_flops(c, t)
+    flops = spec.blocks * _block_flops(c, t, keys)
+    if spec.blocks == model.n_layer and spec.kept not in ("mean", "mean_of_real"):
+        flops += _pooled_flops(model, t) - _block_flops(c, t, keys)
 
     block, embeddings = 4 * 12 * c * c, 4 * _embedding_numbers(model)
     weights = embeddings + spec.blocks * block
@@ -207,8 +209,11 @@ def training_cost(experiment: Experiment, model: ModelConfig, config: Config, le
     evaluations = math.ceil(steps / EVALUATE_EVERY) + experiment.num_epochs
     sample = batch * EVALUATION_BATCHES
     evaluated = evaluations * (min(sample, len(t)) + min(sample, len(lengths.validation))) + len(lengths.distinct)
+    if experiment.keep == "best_validation":
+        evaluated += experiment.num_epochs * len(lengths.validation)
 
-    forward, backward = _flops_per_text(experiment, model, t, blocks, full_blocks)
+    keys = _attended_keys(experiment.attended, context, lengths.train)
+    forward, backward = _flops_per_text(experiment, model, t, keys, blocks, full_blocks)
     bytes_per_text = 4 * c * positions
     bytes_moved = (
         updates * ADAMW_BYTES * trained
@@ -217,7 +222,7 @@ def training_cost(experiment: Experiment, model: ModelConfig, config: Config, le
         + evaluated * bytes_per_text * (full_blocks * FORWARD_NUMBERS + POOLED_NUMBERS)
     )
     # Texts of different lengths attend one length at a time.
-    uneven = 1 if context is not None and experiment.attended != "real" else 1 + 0.2 * min(at_once, 8)
+    uneven = 1 if context is not None and experiment.attended in ("first", "all") else 1 + 0.2 * min(at_once, 8)
     is_lora = experiment.trainable_layers == "lora"
     is_pretrained = experiment.weights == "pretrained"
     all_weights = _embedding_numbers(model) + model.n_layer * 12 * c * c
@@ -231,8 +236,9 @@ def training_cost(experiment: Experiment, model: ModelConfig, config: Config, le
         # Random weights are drawn in order: the frozen blocks are drawn too, to reach the trained ones.
         draws=0 if is_pretrained else all_weights,
         bytes_read=loaded * is_pretrained + 4 * c * float(t.sum()) * (is_frozen and blocks > 0),
-        # A checkpoint holds weights and moments. While one is written, the previous one still exists.
-        bytes_on_disk=(2 * 12 + 4 * config.keep_models) * trained,
+        # A checkpoint holds weights and moments, and the best epoch's weights where that is kept. While one is written,
+        # the previous one still exists.
+        bytes_on_disk=(2 * (12 + 4 * (experiment.keep == "best_validation")) + 4 * config.keep_models) * trained,
         memory=_training_memory(
             experiment, model, config, _attended_lengths(experiment.attended, context, lengths.distinct)
         ),
@@ -255,12 +261,18 @@ def trained_parameters(experiment: Experiment, model: ModelConfig) -> int:
     c = model.n_embd
     block, head = 12 * c * c + 13 * c, 2 * c + 2
     if experiment.trainable_layers == "lora":
-        # A and B for queries, keys and values, for the output projection, and for both layers of the MLP.
-        return model.n_layer * 18 * c * experiment.lora_rank + (c + 2) * experiment.lora_rank + head
+        adapters = model.n_layer * c * sum(n_in + n_out for n_in, n_out in _adapted(experiment).values())
+        return (adapters + (c + 2) * experiment.adapts("head")) * experiment.lora_rank + head
     if experiment.trainable_layers == "all":
         return _embedding_numbers(model) + model.n_layer * block + 2 * c + head
     blocks = _trained_blocks(experiment, model)
     return blocks * block + (2 * c if blocks else 0) + head
+
+
+def _adapted(experiment: Experiment) -> dict[str, tuple[int, int]]:
+    """The layers of a block that LoRA adapts, with their inputs and outputs in multiples of C."""
+    wide = {"mlp_in": (1, 4), "mlp_out": (4, 1)}
+    return {name: wide.get(name, (1, 1)) for name in LORA_LAYERS if name != "head" and experiment.adapts(name)}
 
 
 def _has_frozen_layers(experiment: Experiment, model: ModelConfig) -> bool:
@@ -276,8 +288,10 @@ def _embedding_numbers(model: ModelConfig) -> int:
 
 
 def _examples_at_once(experiment: Experiment, model: ModelConfig) -> int:
-    """Examples of one backward pass without a `micro_batch_size`. With features, a whole update fits easily."""
-    return experiment.batch_size * (experiment.accumulation_steps if _has_frozen_layers(experiment, model) else 1)
+    """Examples of one backward pass without a `micro_batch_size`."""
+    return experiment.batch_size * (
+        experiment.accumulation_steps if experiment.takes_whole_updates(model.n_layer) else 1
+    )
 
 
 def _micro_batch(experiment: Experiment, model: ModelConfig, config: Config) -> int:
@@ -286,24 +300,28 @@ def _micro_batch(experiment: Experiment, model: ModelConfig, config: Config) -> 
 
 
 def _flops_per_text(
-    experiment: Experiment, model: ModelConfig, t: np.ndarray, blocks: int, full_blocks: int
+    experiment: Experiment, model: ModelConfig, t: np.ndarray, keys: np.ndarray, blocks: int, full_blocks: int
 ) -> tuple[float, float]:
-    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions."""
+    """FLOPs of the forward and of the backward pass of a text, on average over texts of T positions and their keys."""
     c = model.n_embd
     is_pooled = blocks > full_blocks
-    weights = full_blocks * _block_flops(c, t) / len(t) + is_pooled * _pooled_flops(model, t) / len(t)
+    weights = full_blocks * _block_flops(c, t, keys) / len(t) + is_pooled * _pooled_flops(model, t) / len(t)
     pooled_attention = is_pooled * _pooled_attention_flops(model, t) / len(t)
-    attention = full_blocks * 4 * c * _sum_of_squares(t) / len(t) + pooled_attention
+    attention = full_blocks * 4 * c * float(t @ keys) / len(t) + pooled_attention
     adapters = 0.0
     if experiment.trainable_layers == "lora":
-        # In a block at all positions, A reads 9 C numbers and B writes 15 C (queries, keys and values form one diagonal
-        # matrix). At the pooled position, keys and values pass through the adapters once per head.
-        rank = 2 * c * experiment.lora_rank
-        adapters = full_blocks * 24 * rank * float(t.mean()) + is_pooled * (18 + 2 * model.n_head) * rank
+        # In a block at all positions, the B of queries, keys and values are one block matrix of 3 C columns. At the
+        # pooled position, keys and values pass through their adapters once per head.
+        rank, sizes = 2 * c * experiment.lora_rank, _adapted(experiment)
+        fused, per_head = len(sizes.keys() & {"query", "key", "value"}), len(sizes.keys() & {"key", "value"})
+        numbers = sum(n_in + n_out for n_in, n_out in sizes.values())
+        adapters = full_blocks * (numbers + 2 * fused) * rank * float(t.mean())
+        adapters += is_pooled * (numbers + (model.n_head - 1) * per_head + 1) * rank
     # Backward: one product for the inputs' gradients and one for the weights'. LoRA leaves the weights' gradients out,
     # and hidden states from a feature file need no gradient.
     backward = 2 * (weights + adapters)
     if experiment.trainable_layers == "lora":
+        # The gradients below the lowest adapter are counted, although they are not computed.
         backward -= weights - attention
     elif _has_frozen_layers(experiment, model) and not full_blocks:
         backward -= pooled_attention
@@ -331,7 +349,8 @@ def _training_memory(experiment: Experiment, model: ModelConfig, config: Config,
     evaluation = 4 * c * min(positions, max(EVALUATION_TOKENS, longest)) * (16 if blocks > 1 else 4 if blocks else 1)
 
     features = 4 * c * (positions if blocks else len(t)) * is_frozen
-    computing = features + held + 3 * weights + max(step, evaluation)
+    best = weights * (experiment.keep == "best_validation")
+    computing = features + held + 3 * weights + best + max(step, evaluation)
     # All random weights are drawn before the trained layers are taken from them.
     loading = held + weights + embeddings
     return _memory(max(loading, computing), features + loading, computing)
@@ -360,14 +379,14 @@ def _activations(experiment: Experiment, model: ModelConfig, positions: int, blo
         return 0
     whole_block = sum(_tensor_bytes(n * positions * c) for n in (1, 1, 3, 1, 1, 1, 4, 4))
     if experiment.trainable_layers == "lora":
-        whole_block += 4 * positions * 6 * experiment.lora_rank
+        whole_block += 4 * positions * len(_adapted(experiment)) * experiment.lora_rank
     last_block = whole_block if experiment.average_embeddings else 5 * _tensor_bytes(positions * c)
     return (blocks - 1) * whole_block + last_block
 
 
-def _block_flops(c: int, t: np.ndarray) -> float:
-    """One block, forward, at all T positions of each text."""
-    return float(t.sum()) * 24 * c * c + 4 * c * _sum_of_squares(t)
+def _block_flops(c: int, t: np.ndarray, keys: np.ndarray) -> float:
+    """One block, forward, at all T positions of each text, which attend to so many keys."""
+    return float(t.sum()) * 24 * c * c + 4 * c * float(t @ keys)
 
 
 def _pooled_flops(model: ModelConfig, t: np.ndarray) -> float:
@@ -378,10 +397,6 @@ def _pooled_flops(model: ModelConfig, t: np.ndarray) -> float:
 def _pooled_attention_flops(model: ModelConfig, t: np.ndarray) -> float:
     """Its scores and weighted sums: each head attends with C channels (see `Attention.forward_pooled`)."""
     return 4.0 * model.n_head * model.n_embd * float(t.sum())
-
-
-def _sum_of_squares(t: np.ndarray) -> float:
-    return float((t.astype(float) ** 2).sum())
 
 
 def _padded_length(context_length: int | str | None, model: ModelConfig, lengths: Lengths) -> int | None:
@@ -399,4 +414,11 @@ def _attended_lengths(attended: str, context: int | None, lengths: np.ndarray) -
         return np.ones_like(lengths)
     if context is None:
         return lengths
-    return np.minimum(lengths, context) if attended == "real" else np.full_like(lengths, context)
+    if attended in ("real", "real_and_last"):
+        return np.minimum(lengths + (attended == "real_and_last"), context)
+    return np.full_like(lengths, context)
+
+
+def _attended_keys(attended: str, context: int | None, lengths: np.ndarray) -> np.ndarray:
+    """The positions of each text that others attend to, float64 [N]."""
+    return _attended_lengths("real" if attended == "all_on_real" else attended, context, lengths).astype(float)

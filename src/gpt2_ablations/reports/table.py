@@ -12,7 +12,7 @@ from ..runs.finished_runs import Run, Runs
 from ..settings.config import Config
 from ..settings.constants import CLASSES, NO_IGNORE_INDEX, Split
 from ..settings.experiment import OPTIONS, Experiment
-from ..settings.labels import display_name
+from ..settings.labels import changes_without_column, display_name
 from ..settings.models import ModelConfig
 from ..settings.paths import Paths
 from .remarks import remarks, spread_over_seeds
@@ -24,7 +24,9 @@ ACCURACIES: dict[str, Split] = {"Training acc": "train", "Validation acc": "val"
 def table_markdown(
     experiments: Mapping[str, Experiment], runs: Runs, models: Mapping[str, ModelConfig], baseline: str | None = None
 ) -> str:
-    """The table as markdown. Below it are the baseline, the meaning of ± and the remarks on the runs.
+    """The table as markdown.
+
+    Below it are the options that no column shows, the baseline, the meaning of ± and the remarks on the runs.
 
     Args:
         runs: as `read_runs` returns them; a row without runs shows `–`.
@@ -33,8 +35,10 @@ def table_markdown(
     """
     rows = [[row, *_cells(experiment, runs.get(row, []), models).values()] for row, experiment in experiments.items()]
     headers = ["", *_cells(next(iter(experiments.values())), [], models)]
-    parts = [markdown_table(headers, rows, first_width=4), *([baseline] if baseline else [])]
-    parts += [*spread_over_seeds(runs), *remarks(runs)]
+    parts = [markdown_table(headers, rows, first_width=4)]
+    changed = {row: changes_without_column(experiment, models) for row, experiment in experiments.items()}
+    parts += [f"Row {row}: {words}." for row, words in changed.items() if words]
+    parts += [*([baseline] if baseline else []), *spread_over_seeds(runs), *remarks(runs)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -36,6 +36,7 @@ class Result:
     Attributes:
         history: one step for each training batch.
         correct: by split, the number of correct predictions and the number of examples.
+        kept_epoch: the epoch whose parameters were evaluated.
         logits: of the test examples, float32 [N_test, 2]; None until the loop has ended.
         training_seconds: the loop with its periodic evaluations, without writing checkpoints.
         evaluation_seconds: the final evaluation of the three splits.
@@ -43,6 +44,7 @@ class Result:
 
     history: list[Step] = field(default_factory=list)
     correct: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kept_epoch: int = 0
     logits: "Tensor | None" = None
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0

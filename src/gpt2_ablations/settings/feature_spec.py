@@ -8,7 +8,7 @@ from typing import Literal
 from .config import Config
 from .constants import CHUNK_TOKENS
 from .dataset_format import SMS_FORMAT
-from .experiment import Experiment
+from .experiment import Attended, Experiment, Pooling, masks_padding
 from .models import ModelConfig
 
 
@@ -19,38 +19,32 @@ class FeatureSpec:
     Attributes:
         blocks: how many blocks are computed; n_layer includes the final norm, and one vector an example is kept.
         attended: the positions that are computed, as `Experiment.attended`.
-        kept: `all` of them; or of the final hidden states the pooled position, or the `mean`.
+        kept: `all` of them; or of the final hidden states the pooled position or a mean, as `Experiment.pooling`.
         context_length: as the row states it; None without padding.
         seed: of random weights; None for pretrained ones.
     """
 
     model_size: str
     blocks: int
-    attended: Literal["first", "real", "all"]
-    kept: Literal["all", "first", "last", "flexible", "mean"]
+    attended: Attended
+    kept: Literal["all"] | Pooling
     context_length: int | str | None
     causal: bool
     precision: str
     seed: int | None
 
-    def experiment(self) -> Experiment:
-        """A row that attends to the same positions: it determines how examples are cut and padded."""
-        position: Literal["first", "last", "flexible"] = "last"
-        if self.kept == "all":
-            attended: dict[str, Literal["first", "last", "flexible"]]
-            attended = {"first": "first", "real": "flexible", "all": "last"}
-            position = attended[self.attended]
-        elif self.kept != "mean":
-            position = self.kept
-        return Experiment(
-            model_size=self.model_size,
-            trainable_token_pos=position,
-            average_embeddings=self.kept == "mean",
-            context_length=self.context_length or "longest_training_example",
-            no_padding=self.context_length is None,
-            batch_size=1,
-            disable_causal_mask=not self.causal,
-        )
+    @property
+    def no_padding(self) -> bool:
+        return self.context_length is None
+
+    @property
+    def masks_padding(self) -> bool:
+        """Whether padding is computed to which no position attends."""
+        return masks_padding(self.attended)
+
+
+# What says how examples are cut and padded, and which positions are computed.
+Row = Experiment | FeatureSpec
 
 
 def feature_spec(experiment: Experiment, model: ModelConfig, seed: int, precision: str) -> FeatureSpec | None:

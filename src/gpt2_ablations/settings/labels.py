@@ -20,6 +20,8 @@ LAYERS = {
     "lora": "LoRA",
 }
 CONTEXTS = {"longest_training_example": "longest example's length", "model_context_length": "full context length"}
+# The options that the reference's program does not have.
+WITHOUT_COLUMN = OPTIONS[OPTIONS.index("ignore_index") + 1 :]
 POSITIONS = {"first": "first token", "last": "last token", "flexible": "last real token"}
 
 
@@ -56,9 +58,18 @@ def changes(experiment: Experiment, defaults: Mapping[str, Any], models: Mapping
     return ", ".join(_words(name, experiment, models) for name in OPTIONS if name in described) or UNCHANGED
 
 
+def changes_without_column(experiment: Experiment, models: Mapping[str, ModelConfig]) -> str:
+    """The options, in words, in which a row differs from the reference and for which its table has no column."""
+    changed = [name for name in WITHOUT_COLUMN if getattr(experiment, name) != getattr(Experiment(), name)]
+    described = {_described_by(name, experiment) for name in changed}
+    return ", ".join(_words(name, experiment, models) for name in OPTIONS if name in described)
+
+
 def _described_by(name: str, experiment: Experiment) -> str | None:
     """The option whose words also describe `name`; None if `name` has no effect in this row."""
-    if name in ("lora_rank", "lora_alpha"):
+    if name == "average_over":
+        return "average_embeddings" if experiment.average_embeddings else None
+    if name.startswith("lora_"):
         return "trainable_layers" if experiment.trainable_layers == "lora" else None
     if name in ("batch_size", "accumulation_steps") and experiment.no_padding:
         return "no_padding"
@@ -75,8 +86,7 @@ def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig])
         case "weights":
             return f"{value} weights"
         case "trainable_layers":
-            rank = f" (rank {experiment.lora_rank}, alpha {experiment.lora_alpha:g})" if value == "lora" else ""
-            return LAYERS[value] + rank
+            return _lora_words(experiment) if value == "lora" else LAYERS.get(value, value.replace("_", " "))
         case "trainable_token_pos":
             return POSITIONS[value]
         case "context_length":
@@ -85,7 +95,10 @@ def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig])
             batch = experiment.batch_size * experiment.accumulation_steps
             return f"no padding (batch size {batch})" if value else "padding"
         case "average_embeddings":
-            return "averaged embeddings" if value else "one position's embedding"
+            averaged = "averaged embeddings" + " of real tokens" * (experiment.average_over == "real")
+            return averaged if value else "one position's embedding"
+        case "mask_padding":
+            return "padding masked" if value else "padding attended to"
         case "disable_causal_mask":
             return "no causal mask" if value else "causal mask"
         case "ignore_index":
@@ -94,4 +107,26 @@ def _words(name: str, experiment: Experiment, models: Mapping[str, ModelConfig])
             return counted(value, "epoch")
         case "accumulation_steps":
             return counted(value, "accumulation step")
+        case "learning_rate" | "weight_decay" | "label_smoothing":
+            return f"{name.replace('_', ' ')} {value:g}"
+        case "lr_schedule":
+            return f"{value} learning rate" if value == "constant" else f"{value} schedule"
+        case "warmup_steps":
+            return f"warm-up of {counted(value, 'update')}"
+        case "max_grad_norm":
+            return "no gradient clipping" if value is None else f"gradient norm up to {value:g}"
+        case "class_weights":
+            if isinstance(value, tuple):
+                return f"class weights {' and '.join(f'{weight:g}' for weight in value)}"
+            return "equal class weights" if value is None else "balanced class weights"
+        case "keep":
+            return "last epoch" if value == "last" else "best epoch by validation"
     return f"{name.replace('_', ' ')} {value}"
+
+
+def _lora_words(experiment: Experiment) -> str:
+    scaling = {"alpha": "", "alpha/rank": " / rank", "alpha/sqrt(rank)": " / sqrt(rank)"}[experiment.lora_scaling]
+    words = [f"rank {experiment.lora_rank}", f"alpha {experiment.lora_alpha:g}{scaling}"]
+    if experiment.lora_layers != "all":
+        words.append(f"on {' and '.join(layer.replace('_', ' ') for layer in experiment.lora_layers)}")
+    return f"LoRA ({', '.join(words)})"

@@ -90,8 +90,11 @@ def check_against_model(experiment: Experiment, models: dict[str, ModelConfig], 
             f"{where}: context_length is {length}; {experiment.model_size} has {model.n_positions} positions, so"
             f" allowed is 1 to {model.n_positions}"
         )
-    if experiment.trainable_layers == "last_two_blocks" and model.n_layer < 2:
-        raise InputError(f"{where}: trainable_layers is 'last_two_blocks'; {experiment.model_size} has one block")
+    if (frozen := experiment.n_frozen_blocks(model.n_layer)) is not None and frozen < 0:
+        blocks = "one block" if model.n_layer == 1 else f"{model.n_layer} blocks"
+        raise InputError(
+            f"{where}: trainable_layers is '{experiment.trainable_layers}'; {experiment.model_size} has {blocks}"
+        )
 
 
 def pretrained_models(experiments: dict[str, Experiment]) -> list[str]:
