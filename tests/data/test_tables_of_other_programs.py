@@ -233,6 +233,7 @@ def test_quotes_lines_and_fields_are_those_of_pandas(lines, end):
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip) | st.sampled_from(ODD[:-4])
 
 
+@pytest.mark.faults
 @settings(max_examples=fuzz_cases(), deadline=None)
 @given(
     st.lists(TEXT, min_size=10, max_size=14),
