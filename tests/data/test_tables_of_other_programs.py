@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpt2_ablations.common.errors import InputError
 from gpt2_ablations.data.dataset import described, parse_messages, read_split, split_messages
 from gpt2_ablations.data.download.archives import read_messages
+from gpt2_ablations.data.download.sources import messages_name
 from gpt2_ablations.settings.constants import SPLITS
 from gpt2_ablations.settings.dataset_format import DatasetFormat
 from tests.conftest import fuzz_cases
@@ -104,6 +105,15 @@ def test_a_label_that_is_a_whole_file_is_shortened():
     with pytest.raises(InputError) as raised:
         parse_messages(b"x" * 10**6, "mine.tsv")
     assert len(str(raised.value)) < 150
+
+
+def test_errors_name_the_source_that_the_user_wrote_and_not_its_secrets(tmp_path):
+    copy, there = tmp_path / "copy", tmp_path / "mine.csv"
+    there.touch()
+    assert messages_name(["https://u:p@host/a.csv?token=x"], copy) == "https://host/a.csv?…"
+    assert messages_name([str(there), "https://host/b"], copy) == str(there)
+    assert messages_name(["https://host/a", str(there)], copy) == str(copy)  # it may be either
+    assert messages_name([str(tmp_path / "gone"), str(there)], copy) == str(copy)
 
 
 def test_half_characters_which_no_split_could_hold_are_refused():
@@ -223,6 +233,7 @@ def test_quotes_lines_and_fields_are_those_of_pandas(lines, end):
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip) | st.sampled_from(ODD[:-4])
 
 
+@pytest.mark.faults
 @settings(max_examples=fuzz_cases(), deadline=None)
 @given(
     st.lists(TEXT, min_size=10, max_size=14),

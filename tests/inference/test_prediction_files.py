@@ -89,6 +89,7 @@ def test_flags_that_are_not_known_are_named(capfd):
 FIELD = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(['"', '""', "a\rb", "\r\n", "NA", ""])
 
 
+@pytest.mark.faults
 @settings(max_examples=fuzz_cases(), deadline=None)
 @given(
     st.lists(FIELD, min_size=1, max_size=6),

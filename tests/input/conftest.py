@@ -44,6 +44,8 @@ FILES = {
             "label_column": None,
             "text_column": None,
             "labels": ["ham", "spam"],
+            "encoding": "utf-8",
+            "quoting": "standard",
         },
         "tokenizer": {"name": "bytes", "sources": []},
         "features": {"max_memory_mb": 2048},
