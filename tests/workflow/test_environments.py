@@ -48,6 +48,7 @@ def test_the_conda_environment_is_the_lock_and_refers_to_no_other_file():
 
 
 def test_python_files_in_the_working_folder_hide_no_module_of_a_job(finished):
-    for name in ("tokenize", "random", "queue", "filelock"):
+    # Python imports the first one before the program starts.
+    for name in ("warnings", "tokenize", "random", "queue", "filelock"):
         (finished.folder / f"{name}.py").write_text(f"raise SystemExit('the {name} of the user')")
     finished.run("table", "--forcerun", "table")
