@@ -4,8 +4,8 @@ import re
 import sys
 
 # The second form is of a password with `/`, `?` or `#` in it: what follows the colon is not a port.
-_USER_AND_PASSWORD = re.compile(r"(?<=://)(?:[^\s/?#'\"]*@|[^\s/?#@:\['\"]*:(?!\d*(?:[\s/?#'\":;,.)]|$))\S*@)")
-_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]}]")
+_USER_AND_PASSWORD = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:\[]*:(?!\d*(?:[\s/?#'\":;,.)]|$))\S*@)")
+_QUERY = re.compile(r"(\w://[^\s?]*\?)\S*[^\s'\":;,.)\]}]")
 # What errors of torch that are no torch.OutOfMemoryError say: on MPS, of the CPU's allocator, and of CUDA's libraries.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
