@@ -56,6 +56,7 @@ def test_resume_completes_the_table_after_snakemake_is_killed(untrained, expecte
     assert quiet.code == 1 and quiet.output.splitlines()[-1].startswith(
         "note: results: an earlier invocation was killed; run `make resume CONFIG=override.yaml`, or repeat"
     )
+    assert not job.is_running() or f"(process {job.pid} on " in quiet.output
     resumed = make_resume(workshop.folder)
     assert resumed.code == 0, resumed.output
     assert numbers(workshop.results) == expected

@@ -141,11 +141,11 @@ other_invocation = running_invocation(Path(PATHS.results)) if IS_MAIN_PROCESS el
 if other_invocation:
     print(f"note: {PATHS.results}: another invocation is running there ({other_invocation})", file=sys.stderr)
 elif IS_MAIN_PROCESS and has_stale_lock(Path(PATHS.results)):
+    for job in surviving_jobs(PATHS.all_progress):
+        print(f"note: {PATHS.results}: {job} is still running; wait for its end to use its result", file=sys.stderr)
     if IS_QUIET:
         advice = how_to_resume(CONFIG_FILES, last_targets(Path(PATHS.results)), CONFIG_ARGUMENTS)
         print(f"note: {PATHS.results}: {advice}", file=sys.stderr)
-    for job in surviving_jobs(PATHS.all_progress):
-        print(f"note: {PATHS.results}: {job} is still running; wait for its end to use its result", file=sys.stderr)
 
 LOGS = PATHS.logs
 BENCHMARKS = PATHS.benchmarks
