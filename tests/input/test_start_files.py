@@ -49,7 +49,7 @@ def test_delimiter_columns_and_labels_are_found_and_check_accepts_them(name, con
     assert dataset.sources == [f"{name}.csv"]
     # The real model is not here; everything else is.
     checked = project.command("check", "--config", "my table/config.yaml")
-    assert (checked.code, checked.out) == (0, "OK: 4 rows (4 selected), 1 seed\n"), checked.err
+    assert checked.code == 0 and checked.out.startswith("OK: 4 rows (4 selected), 1 seed\nExamples: "), checked.err
 
 
 def test_the_common_copy_of_the_sms_messages_is_understood(project):

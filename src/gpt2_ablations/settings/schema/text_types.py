@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from ...common.errors import outside_locale
+
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 
 
@@ -24,6 +26,7 @@ def normal_path(value: str) -> str:
 
     Raises:
         ValueError: there is no such variable, or Snakemake could not handle the path.
+        InputError: the locale's encoding lacks a character of the path.
     """
     path = os.path.expandvars(os.path.expanduser(value))
     if path.startswith("~"):
@@ -36,8 +39,11 @@ def normal_path(value: str) -> str:
     if "://" in path:
         raise ValueError("allowed: a path, not an address")
     normal = os.path.normpath(path)
-    if os.path.realpath(normal) != os.path.realpath(path):  # `..` after a symbolic link
-        normal = str(Path(path))
+    try:
+        if os.path.realpath(normal) != os.path.realpath(path):  # `..` after a symbolic link
+            normal = str(Path(path))
+    except UnicodeEncodeError as error:
+        raise outside_locale(error) from None
     normal = re.sub("^//+", "/", normal)
     # `./~` is a file of this name, and `x/ ` a folder whose name is a space.
     return os.path.abspath(normal) if normal[0] in "~ " else normal
