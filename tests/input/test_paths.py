@@ -38,6 +38,8 @@ def spellings(draw: st.DrawFn, path: str = "") -> str:
     """A way to write a path below the working folder, which is also `~` and `$HERE`."""
     parts = path.split("/") if path else draw(st.lists(NAMES, min_size=1, max_size=3))
     start = draw(st.sampled_from(["", "./", ".//", "~/", "$HERE/", "${HERE}//", "{cwd}/", "//{cwd}/", "a/../"]))
+    if parts[0].startswith("~") and not start:
+        start = "./"  # `~a` is the home folder of the user `a`
     text = start.replace("{cwd}", os.getcwd().lstrip("/") if start.startswith("//") else os.getcwd())
     for part in parts:
         text += part + draw(st.sampled_from(["/", "//", "/./", "/x/../", "///"]))

@@ -12,7 +12,7 @@ from ..common.files import write_text_whole
 from ..settings.constants import PAD_TOKEN
 
 LABELS = {"ham": 0, "spam": 1}
-MESSAGES_PER_CLASS = 450
+MESSAGES_PER_CLASS = 500
 MESSAGES_SEED = 123
 LONGEST_MESSAGE = 40  # characters
 

@@ -12,7 +12,7 @@ from ...common.files import explained
 
 _TAG = "tag:yaml.org,2002:"
 # Keys whose values, and the values of whose lists, are text.
-_TEXTS = {"rows", "pairs", "labels", "label", "label_column", "text_column", "note", "sha256"}
+_TEXTS = {"rows", "pairs", "labels", "label", "label_column", "text_column", "note", "sha256", "encoding"}
 _TEXTS |= {"results", "experiments", "models", "published", "comparisons", "sources", "source"}
 
 
