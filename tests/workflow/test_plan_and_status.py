@@ -181,7 +181,7 @@ def test_the_status_of_a_run_that_is_killed_and_resumed(untrained, long_run):
 
 
 def test_a_failed_row_shows_the_last_line_of_its_log(untrained):
-    untrained.rows({"1": {}, "2": {"batch_size": 200}})
+    untrained.rows({"1": {}, "2": {"batch_size": 1, "ignore_index": 1}})
     assert untrained.snakemake("--keep-going").returncode == 1
     failed = status(untrained)["2"]
     log = (untrained.results / "logs" / "train" / "2" / "seed-123.log").read_text()
