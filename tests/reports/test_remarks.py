@@ -33,12 +33,13 @@ REPORTS = [table_text, comparison_markdown, interpretation_markdown]
         ({"device_name": "H200", "device": "cuda"}, "Devices: AMD EPYC, cpu (row 1); H200, cuda (rows 2, 3)."),
         ({"device": "mps"}, "Devices: AMD EPYC, cpu (row 1); AMD EPYC, mps (rows 2, 3)."),
         ({"precision": "tf32"}, "Matrix products in tf32: rows 2, 3."),
+        ({"threads": 2}, "Threads: 1 (row 1); 2 (rows 2, 3)."),
         ({"versions": {"torch": "2.14.0"}}, "Versions of torch: 2.13.0 (row 1); 2.14.0 (rows 2, 3)."),
     ],
 )
 def test_every_report_says_that_its_rows_were_made_in_different_ways(results, report, metrics, remark):
     for row, changes in (("1", {}), ("2", metrics), ("3", metrics)):
-        results.add(row, **({"versions": {"torch": "2.13.0"}} | changes))
+        results.add(row, **({"versions": {"torch": "2.13.0"}, "threads": 1} | changes))
     text = report(results.config, results.experiments, results.models)
     assert remark in text and END in text
 

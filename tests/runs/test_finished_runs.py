@@ -10,6 +10,7 @@ from gpt2_ablations.reports.comparison import comparison_markdown
 from gpt2_ablations.reports.interpretation import interpretation_markdown
 from gpt2_ablations.reports.table import table_markdown
 from gpt2_ablations.runs.finished_runs import Runs, notes, read_runs
+from gpt2_ablations.settings.experiment import Experiment
 
 
 def read(results, *rows: str) -> Runs:
@@ -74,6 +75,15 @@ def test_a_run_with_other_settings_is_no_result_of_its_row(results):
         "Row 1 was run with other settings (num_epochs 2, now 5; batch_size 16, now 8). Its results for seed 123 are"
         " left out; `snakemake --cores all row_1` runs it again."
     ]
+
+
+def test_options_that_are_lists_are_equal_to_those_of_the_file(results):
+    mine = Experiment(class_weights=[1, 2], trainable_layers="lora", lora_layers=["query", "value"])
+    results.experiments["mine"] = mine
+    results.add("mine", settings=asdict(mine))
+    assert len(read(results, "mine")["mine"]) == 1
+    results.add("mine", settings=asdict(mine) | {"class_weights": [1.0, 3.0]})
+    assert read(results, "mine")["mine"] == []
 
 
 def test_only_the_seeds_with_other_settings_are_left_out(three_seeds):

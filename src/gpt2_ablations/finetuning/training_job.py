@@ -108,6 +108,7 @@ def train(
         "device": device.type,
         "device_name": device_text,
         "precision": config.precision,
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "note": config.note,
         "settings": asdict(experiment),
         "made_from": made_from,

@@ -7,13 +7,17 @@ from ..runs.finished_runs import Run, Runs, notes
 
 
 def remarks(runs: Runs) -> list[str]:
-    """The notes of the runs, any precision other than float32, and different devices and versions of torch."""
+    """The notes of the runs, any precision other than float32, and different devices, threads and versions of torch."""
     lines = notes(runs)
     precisions = _rows_by(lambda run: run.metrics.precision, runs)
     for precision in sorted(precisions.keys() - {"float32"}):
         rows = "all rows" if len(precisions) == 1 else _named(precisions[precision])
         lines.append(f"Matrix products in {precision}: {rows}.")
-    made_with = {"Devices": _rows_by(_device, runs), "Versions of torch": _rows_by(_torch_version, runs)}
+    made_with = {
+        "Devices": _rows_by(_device, runs),
+        "Threads": _rows_by(_threads, runs),
+        "Versions of torch": _rows_by(_torch_version, runs),
+    }
     different = {what: values for what, values in made_with.items() if len(values) > 1}
     for what, values in different.items():
         lines.append(f"{what}: {'; '.join(f'{value} ({_named(rows)})' for value, rows in values.items())}.")
@@ -24,6 +28,10 @@ def remarks(runs: Runs) -> list[str]:
 
 def _device(run: Run) -> str:
     return run.metrics.device_name + (f", {run.metrics.device}" if run.metrics.device else "")
+
+
+def _threads(run: Run) -> str | None:
+    return str(run.metrics.threads) if run.metrics.threads else None
 
 
 def _torch_version(run: Run) -> str | None:

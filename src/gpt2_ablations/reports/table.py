@@ -122,7 +122,8 @@ def table_csv(experiments: Mapping[str, Experiment], runs: Runs) -> str:
     writer.writerow(["row", "seed", *OPTIONS, *measured, "seconds", "device_name"])
     for row, experiment in experiments.items():
         for run in runs.get(row, []):
-            options = [getattr(experiment, option) for option in OPTIONS]
+            values = (getattr(experiment, option) for option in OPTIONS)
+            options = [",".join(map(str, value)) if isinstance(value, tuple) else value for value in values]
             accuracies = [run.accuracy(split) for split in ACCURACIES.values()]
             seconds = round(60 * run.minutes, 3)
             writer.writerow([row, run.seed, *options, *accuracies, seconds, run.metrics.device_name])

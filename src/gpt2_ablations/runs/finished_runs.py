@@ -1,7 +1,8 @@
 """Reads finished runs: the metrics at once, predictions and histories on demand."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +60,7 @@ class Metrics(_Section):
     trainable_parameters: NonNegativeInt | None = None
     peak_memory_mb: PeakMemory = PeakMemory()
     features_peak_memory_mb: Megabytes = None
+    threads: PositiveInt | None = None
     note: str | None = None
     settings: dict[str, Any] | None = None
     versions: dict[str, str] = {}
@@ -71,11 +73,8 @@ class Metrics(_Section):
         if self.settings is None:
             return []
         ran = {field.name: self.settings.get(field.name, field.default) for field in fields(experiment)}
-        return [
-            f"{name} {value}, now {getattr(experiment, name)}"
-            for name, value in ran.items()
-            if value != getattr(experiment, name)
-        ]
+        now = json.loads(json.dumps(asdict(experiment)))  # lists for tuples, as in the file
+        return [f"{name} {value}, now {now[name]}" for name, value in ran.items() if value != now[name]]
 
 
 @dataclass(frozen=True)
