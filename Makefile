@@ -71,7 +71,7 @@ test-all: setup-test
 
 # GPT2_ABLATIONS_KILLS=3 kills fewer demos, GPT2_ABLATIONS_KILLS_ROWS=1,2,11 shorter ones.
 test-faults: setup-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults --hypothesis-profile faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "faults or fuzz" --hypothesis-profile faults
 
 # uv installs the oldest versions that pyproject.toml admits; the tests' own tools are new.
 test-oldest:

@@ -60,6 +60,7 @@ def workflow_of(project: Project, *arguments: str) -> Workflow:
     return make_workflow(command_line_settings(arguments), files)
 
 
+@pytest.mark.fuzz
 @FUZZ
 @given(st.data())
 def test_every_spelling_of_a_path_names_the_same_file_and_has_a_form_that_stays(here, data):
@@ -72,6 +73,7 @@ def test_every_spelling_of_a_path_names_the_same_file_and_has_a_form_that_stays(
     assert str(Path(form)) == form
 
 
+@pytest.mark.fuzz
 @settings(parent=FUZZ, max_examples=max(10, fuzz_cases() // 10))
 @given(st.data())
 def test_check_and_the_workflow_accept_every_spelling_in_every_key(here, data):
