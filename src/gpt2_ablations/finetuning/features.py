@@ -16,6 +16,7 @@ from ..data.tokens import AttendedSplit, TokenizedSplit, attend, context_positio
 from ..gpt2.model import Block, PackedLayout, mean_pool, packed_layout
 from ..gpt2.weights import Weights
 from ..settings.constants import CHUNK_TOKENS, SPLITS
+from ..settings.experiment import MEANS
 from ..settings.feature_spec import FeatureSpec, tokens_per_shard
 from ..settings.models import ModelConfig
 
@@ -135,7 +136,7 @@ def pooled_positions(pooling: str, lengths: Tensor, real_lengths: Tensor) -> Ten
         pooling: as `Experiment.pooling`.
         lengths, real_lengths: int64 [N], positions of each example, and those that are not padding.
     """
-    if pooling in ("mean", "mean_of_real"):
+    if pooling in MEANS:
         return None
     return {"first": torch.zeros_like(lengths), "last": lengths - 1, "flexible": real_lengths - 1}[pooling]
 

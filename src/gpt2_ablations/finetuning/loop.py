@@ -54,7 +54,9 @@ class Finetuning:
         # The optimizer must hold every trained parameter and no other: a forgotten one would silently stay as it is.
         assert self.trained and all(p.is_leaf for p in self.trained.values())
         self.optimizer = AdamW(self.trained, experiment)
+        # On the CPU, where labels are, and on the device: a CUDA graph cannot record a copy from the CPU.
         self.class_weights = self._class_weights()
+        self._device_class_weights = None if self.class_weights is None else self.class_weights.to(device)
         # With `keep: best_validation`, the best epoch so far: [accuracy, -loss, epoch], and its parameters.
         self._best_score = torch.full((3,), -math.inf, dtype=torch.float64)
         self._best: dict[str, Tensor] = {}
@@ -157,8 +159,7 @@ class Finetuning:
         self._on_step(history)
 
     def _training_losses(self, logits: Tensor, labels: Tensor) -> Tensor:  # (B, 2), (B,) -> (B,), zero where ignored
-        weights = None if self.class_weights is None else self.class_weights.to(self.device)
-        return self._losses(logits, labels, weights, self.experiment.label_smoothing)
+        return self._losses(logits, labels, self._device_class_weights, self.experiment.label_smoothing)
 
     def _losses(
         self, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0

@@ -45,7 +45,7 @@ from ..settings.constants import (
     SPLITS,
     VOCABULARY_SIZE,
 )
-from ..settings.experiment import LORA_LAYERS, Experiment
+from ..settings.experiment import LORA_LAYERS, MEANS, Experiment
 from ..settings.feature_spec import FeatureSpec, tokens_per_shard
 from ..settings.models import ModelConfig
 
@@ -166,7 +166,7 @@ def feature_cost(spec: FeatureSpec, model: ModelConfig, config: Config, lengths:
     shards = math.ceil(positions / shard)
 
     flops = spec.blocks * _block_flops(c, t, keys)
-    if spec.blocks == model.n_layer and spec.kept not in ("mean", "mean_of_real"):
+    if spec.blocks == model.n_layer and spec.kept not in MEANS:
         flops += _pooled_flops(model, t) - _block_flops(c, t, keys)
 
     block, embeddings = 4 * 12 * c * c, 4 * _embedding_numbers(model)

@@ -11,7 +11,7 @@ import yaml
 
 from ..common.errors import InputError
 from ..common.files import explained, write_text_whole
-from ..settings.config import CHECKOUT, DatasetConfig
+from ..settings.config import CHECKOUT
 from ..settings.dataset_format import DELIMITERS
 from ..settings.schema.text_types import normal_path
 
@@ -87,7 +87,7 @@ def write_start_files(folder: str, data: str | None) -> list[Path]:
     found = FoundFormat("utf-8", "comma", "label", "text", ["no", "yes"]) if data is None else find_format(source)
     paths = {name: _yaml(str(file)) for name, file in files.items()}
     paths |= {"results": _yaml(str(Path(folder, "results"))), "sources": _yaml([source])}
-    lines = [f"  {key}: {_yaml(value)}\n" for key, value in vars(found).items() if key in DatasetConfig.model_fields]
+    lines = [f"  {key}: {_yaml(value)}\n" for key, value in vars(found).items()]
     texts = {"config": CONFIG.format(found="".join(lines), **paths), "experiments": EXPERIMENTS}
     texts |= {"models": MODELS + _first_entry(CHECKOUT / "config" / "models.yaml"), "comparisons": COMPARISONS}
     for name, file in files.items():

@@ -86,6 +86,7 @@ PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # real ones alone as keys.
 Attended = Literal["first", "real", "real_and_last", "all", "all_on_real"]
 Pooling = Literal["first", "last", "flexible", "mean", "mean_of_real"]
+MEANS = ("mean", "mean_of_real")
 
 
 def masks_padding(attended: Attended) -> bool:
